@@ -1,0 +1,147 @@
+"""Lays traced graphs side by side into one flat graph.
+
+What a trace captured from outside becomes a node that TensorFlow 1 has a name for:
+variables, lookup tables, constants. All traces share them, and the placeholders.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_metagraph.export.effects import side_effects
+from keras_metagraph.export.scopes import layer_of, plain_names
+from keras_metagraph.export.trace import Trace
+from keras_metagraph.graph.ir import Function, Graph, Node, TensorName
+from keras_metagraph.graph.to_proto import attr_functions, reachable_functions
+
+_NOT_IN_FUNCTION_NAMES = re.compile(r">\d+|\W")
+_SERIAL_NUMBER = re.compile(r"_\d+$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the parts of a trace are in the flat graph.
+
+    Attributes:
+        outputs: Its outputs, as a structure of tensor names.
+        loss: The tensor of the batch loss, if there is one.
+        effects: Names of the nodes to run for its side effects.
+        layers: The layer's scope of each node that came with it.
+    """
+
+    outputs: Any
+    loss: str | None
+    effects: list[str]
+    layers: dict[str, str]
+
+
+def place_trace(
+    graph: Graph,
+    trace: Trace,
+    *,
+    prefix: str,
+    model_name: str,
+    arguments: Iterable[TensorName],
+    captures: Mapping[str, TensorName],
+) -> Placed:
+    """Adds a traced graph to the flat one.
+
+    Args:
+        graph: The flat graph, which has the variables and placeholders already.
+        trace: What to add; its nodes are taken over.
+        prefix: Scope of the new nodes: `""`, `"eval/"` or `"train/"`.
+        model_name: Name of the model; its scope is left out.
+        arguments: Tensors to take for the trace's placeholders, in order.
+        captures: Tensors to take for its captures, by placeholder.
+
+    Returns:
+        Where to find the trace's outputs.
+    """
+    source = trace.graph
+    bound = dict(zip(trace.arguments, arguments, strict=True)) | dict(captures)
+    effects = side_effects(source, trace.effects)
+    roots = {TensorName.parse(name).node for name in _leaves(trace.outputs)}
+    if trace.loss is not None:
+        roots.add(TensorName.parse(trace.loss).node)
+    wanted = source.ancestors([*roots, *effects], stop=bound)
+    kept = [name for name in source.nodes if name in wanted and name not in bound]
+    taken = {name.lower() for name in graph.nodes}
+    names = plain_names(kept, model_name, prefix, taken)
+    functions = _take_functions(graph, source, kept, prefix)
+
+    def moved(tensor: TensorName) -> TensorName:
+        if tensor.node in bound:
+            return bound[tensor.node]
+        return TensorName(names[tensor.node], tensor.index)
+
+    for name in kept:
+        node = source.nodes[name]
+        node.name = names[name]
+        node.inputs = [moved(tensor) for tensor in node.inputs]
+        node.control_inputs = [names[c] for c in node.control_inputs if c in names]
+        _rename_functions(node, functions)
+        graph.add(node)
+
+    def place(name: str | None) -> str | None:
+        return None if name is None else str(moved(TensorName.parse(name)))
+
+    return Placed(
+        outputs=tf.nest.map_structure(place, trace.outputs),
+        loss=place(trace.loss),
+        effects=[names[name] for name in effects if name in names],
+        layers={names[name]: layer_of(name) for name in kept},
+    )
+
+
+def _leaves(structure: Any) -> list[str]:
+    return [leaf for leaf in tf.nest.flatten(structure) if leaf is not None]
+
+
+def _take_functions(
+    graph: Graph, source: Graph, kept: list[str], prefix: str
+) -> dict[str, str]:
+    """Moves the functions that the kept nodes call; returns their new names."""
+    scope = prefix.rstrip("/") or "predict"
+    renamed: dict[str, str] = {}
+    for name in reachable_functions(source.subgraph(kept)):
+        base = _SERIAL_NUMBER.sub("", name.removeprefix("__inference_"))
+        base = candidate = f"{scope}_{_NOT_IN_FUNCTION_NAMES.sub('', base)}"
+        count = 0
+        while candidate in graph.functions:
+            count += 1
+            candidate = f"{base}_{count}"
+        renamed[name] = candidate
+        graph.functions[candidate] = source.functions[name]
+    for name, new_name in renamed.items():
+        _rename_function(source.functions[name], new_name, renamed, graph)
+    return renamed
+
+
+def _rename_function(
+    function: Function, name: str, renamed: Mapping[str, str], graph: Graph
+) -> None:
+    """Gives a function its new name, and those that it calls."""
+    function.name = name
+    # Notes of the newer TensorFlow: kernels in 1.15 take what the signature says.
+    function.header, function.gradient, function.attrs = None, "", {}
+    function.graph.functions = graph.functions
+    for node in function.graph.nodes.values():
+        _rename_functions(node, renamed)
+
+
+def _rename_functions(node: Node, renamed: Mapping[str, str]) -> None:
+    """Renames the functions that a node calls, in a copy of its attributes."""
+    for key, value in node.attrs.items():
+        if any(name in renamed for name in attr_functions(value)):
+            node.attrs[key] = _renamed_value(value, renamed)
+
+
+def _renamed_value(value: Any, renamed: Mapping[str, str]) -> Any:
+    copy = type(value)()
+    copy.CopyFrom(value)
+    for func in [copy.func] if copy.HasField("func") else copy.list.func:
+        func.name = renamed.get(func.name, func.name)
+    return copy

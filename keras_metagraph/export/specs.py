@@ -1,0 +1,321 @@
+"""What a model takes: its inputs, labels and sample weights, as named tensor specs.
+
+What `fit`, `evaluate` and `predict` really passed is best; then what the model was
+built with; labels at last follow from the loss and the outputs.
+"""
+
+import dataclasses
+import inspect
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_metagraph.errors import ExportError
+from keras_metagraph.export.names import node_name
+
+LABELS = "labels"
+SAMPLE_WEIGHT = "sample_weight"
+
+_STEPS = ("train_step", "test_step", "predict_step")
+_SEEN: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedSpec:
+    """What a placeholder takes, and what its node is called."""
+
+    name: str
+    spec: Any
+
+
+def watch_data(model: Any) -> None:
+    """Notes what `fit`, `evaluate` and `predict` pass to a model's steps.
+
+    To be called before they trace the model, as `Callback.set_model` is. The next
+    trace of each step is noted; nothing else about the model changes. A model whose
+    train function is traced already and of which nothing is known gets it traced
+    again.
+
+    Args:
+        model: A `keras.Model`.
+    """
+    seen = _SEEN.setdefault(model, {})
+    for step in _STEPS:
+        if step not in seen:
+            _watch_step(model, step)
+    if "train_step" not in seen and getattr(model, "train_function", None) is not None:
+        model.train_function = None
+
+
+def seen_data(model: Any, step: str) -> tuple[Any, Any, Any] | None:
+    """The specs of `(x, y, sample_weight)` that a step last saw, if it was watched."""
+    data = _SEEN.get(model, {}).get(step)
+    return None if data is None else keras.utils.unpack_x_y_sample_weight(data)
+
+
+def _watch_step(model: Any, step: str) -> None:
+    inner: Callable[..., Any] = getattr(model, step)
+    owner = weakref.ref(model)
+
+    def watched(data: Any, *args: Any, **kwargs: Any) -> Any:
+        watched_model = owner()
+        if watched_model is not None:
+            _SEEN.setdefault(watched_model, {})[step] = _batch_specs(data)
+            if vars(watched_model).get(step) is watched:
+                del vars(watched_model)[step]
+        return inner(data, *args, **kwargs)
+
+    # Not setattr: Keras would track the attribute.
+    vars(model)[step] = watched
+
+
+def _batch_specs(data: Any) -> Any:
+    """Specs of a batch, with any batch size; None where data is None."""
+    return tf.nest.map_structure(
+        lambda value: None if value is None else to_spec(value, any_batch=True), data
+    )
+
+
+def to_spec(value: Any, any_batch: bool = False) -> Any:
+    """The spec of a tensor, array, `keras.Input`, `InputSpec` or spec.
+
+    Args:
+        value: Anything that has a shape and a dtype.
+        any_batch: Whether the first dimension becomes unknown.
+
+    Returns:
+        A `tf.TensorSpec`, or the spec of a sparse or ragged tensor.
+
+    Raises:
+        ExportError: If the value tells no shape or no dtype.
+    """
+    if isinstance(value, tf.TypeSpec) and not isinstance(value, tf.TensorSpec):
+        return value
+    if isinstance(value, tf.SparseTensor | tf.RaggedTensor):
+        return _composite_spec(value)
+    if isinstance(value, int | float | list | tuple | bool | str):
+        value = np.asarray(value)
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        raise ExportError(
+            "Expected tensor specs: objects with a shape and a dtype. "
+            f"Received: {value!r}",
+            fix="pass tf.TensorSpec([None, 3], tf.float32), a keras.Input or an "
+            "example batch.",
+        )
+    dims = tf.TensorShape(shape)
+    if any_batch and dims.rank:
+        dims = tf.TensorShape([None]).concatenate(dims[1:])
+    if getattr(value, "sparse", False):
+        return tf.SparseTensorSpec(dims, tf.as_dtype(dtype))
+    if getattr(value, "ragged", False):
+        return tf.RaggedTensorSpec(dims, tf.as_dtype(dtype))
+    return tf.TensorSpec(dims, tf.as_dtype(dtype), name=getattr(value, "name", None))
+
+
+def _composite_spec(value: Any) -> Any:
+    if isinstance(value, tf.SparseTensor):
+        return tf.SparseTensorSpec([None] * value.shape.rank, value.dtype)
+    return tf.RaggedTensorSpec.from_value(value)
+
+
+def input_specs(model: Any, given: Any = None) -> Any:
+    """The specs of the structure that the model's `call` takes, with node names.
+
+    Args:
+        model: A built model.
+        given: Specs from the user, for models that do not know theirs.
+
+    Returns:
+        The structure, its leaves specs with names that are all different.
+
+    Raises:
+        ExportError: If the model has never seen data.
+    """
+    structure = _input_structure(model) if given is None else given
+    structure = tf.nest.map_structure(to_spec, structure)
+    names = _leaf_names(structure, _input_names(model, structure))
+    return _named(structure, names, set())
+
+
+def _input_structure(model: Any) -> Any:
+    """Inputs of a model: a structure of Keras tensors or of specs."""
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise _never_built(model)
+        stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
+        return to_spec(model.inputs[0], any_batch=not stateful)
+    if getattr(model, "inputs", None):  # functional
+        return model.input
+    for step in reversed(_STEPS):
+        data = seen_data(model, step)
+        if data is not None:
+            return data[0]
+    shapes = (model.get_build_config() or {}) if model.built else {}
+    found = shapes.get("shapes_dict", shapes)
+    if not found:
+        raise _never_built(model)
+    # `fit` and `predict` pass one argument; the first is the one with the data.
+    shape = next(iter(found.values()))
+    return _specs_of_shapes(shape, model.input_dtype)
+
+
+def _specs_of_shapes(shape: Any, dtype: Any) -> Any:
+    """Specs for a structure of shapes, with any batch size."""
+    if isinstance(shape, Mapping):
+        return {key: _specs_of_shapes(value, dtype) for key, value in shape.items()}
+    if all(dim is None or isinstance(dim, int) for dim in shape):
+        return tf.TensorSpec([None, *shape[1:]], dtype)
+    return type(shape)(_specs_of_shapes(value, dtype) for value in shape)
+
+
+def _never_built(model: Any) -> ExportError:
+    return ExportError(
+        f"The model {model.name!r} has never seen data, so its inputs are not known.",
+        fix="call it once on a batch, fit it, or pass inputs=tf.TensorSpec(...).",
+    )
+
+
+def _input_names(model: Any, structure: Any) -> list[str]:
+    """What the leaves of the input structure are called without their dict keys."""
+    count = len(tf.nest.flatten(structure))
+    if getattr(model, "inputs", None) and len(model.inputs) == count:
+        layers = {
+            id(layer.output): layer.name
+            for layer in model.layers
+            if isinstance(layer, keras.layers.InputLayer)
+        }
+        flat = tf.nest.flatten(model.input) if count > 1 else model.inputs
+        return [
+            layers.get(id(tensor), "input_layer")
+            if tensor.name.startswith("keras_tensor")
+            else tensor.name
+            for tensor in flat
+        ]
+    parameters = list(inspect.signature(model.call).parameters)
+    first = parameters[0] if parameters else "inputs"
+    return [first] if count == 1 else [f"{first}_{place}" for place in range(count)]
+
+
+def label_specs(
+    model: Any,
+    step: str,
+    outputs: Any,
+    given: Any = None,
+    given_weight: Any = None,
+    taken: Iterable[str] = (),
+) -> tuple[Any, Any]:
+    """The specs of `y` and `sample_weight` of a step, with node names.
+
+    Args:
+        model: A compiled model.
+        step: `"train_step"` or `"test_step"`.
+        outputs: Specs of what the model returns.
+        given: Specs of the labels from the user; wins over anything else.
+        given_weight: Specs of the sample weights, or True for one a sample.
+        taken: Names of the inputs.
+
+    Returns:
+        Labels and sample weights, each a structure of named specs or None.
+    """
+    data = seen_data(model, step) or seen_data(model, "train_step")
+    labels, weights = (None, None) if data is None else data[1:]
+    if given is not None:
+        labels = given
+    elif data is None:
+        labels = _labels_of_loss(getattr(model, "loss", None), outputs, model)
+    if given_weight is not None:
+        weights = None if given_weight is False else given_weight
+        if weights is True:
+            weights = tf.TensorSpec([None], keras.backend.floatx())
+    used = set(taken)
+    return (
+        _labels(labels, LABELS, model, used),
+        _labels(weights, SAMPLE_WEIGHT, model, used),
+    )
+
+
+def _labels(structure: Any, scope: str, model: Any, used: set[str]) -> Any:
+    """Names labels: `labels` if there is one, else `labels/<output>`."""
+    if structure is None:
+        return None
+    structure = tf.nest.map_structure(
+        lambda v: None if v is None else to_spec(v), structure
+    )
+    flat = tf.nest.flatten(structure)
+    if not tf.nest.is_nested(structure):
+        names = [scope]
+    else:
+        outputs = list(getattr(model, "output_names", ()))
+        if len(outputs) != len(flat):
+            outputs = [str(place) for place in range(len(flat))]
+        names = [f"{scope}/{n}" for n in _leaf_names(structure, outputs)]
+    return _named(structure, names, used)
+
+
+def _labels_of_loss(loss: Any, outputs: Any, model: Any) -> Any:
+    """Labels as the loss takes them: class numbers for sparse ones, else as outputs."""
+    if loss is None:
+        return None
+    flat = tf.nest.flatten(outputs)
+    losses = [loss] * len(flat)
+    if isinstance(loss, Mapping):
+        names = list(outputs) if isinstance(outputs, Mapping) else model.output_names
+        losses = [loss.get(name) for name in names]
+    elif isinstance(loss, list | tuple):
+        flat_losses = list(loss)
+        losses = flat_losses if len(flat_losses) == len(flat) else losses
+    specs = [
+        None if each is None else _label_of_loss(each, output)
+        for each, output in zip(losses, flat, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(outputs, specs)
+
+
+def _label_of_loss(loss: Any, output: Any) -> Any:
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+    name = name or getattr(loss, "__name__", type(loss).__name__)
+    if "sparse" in name.lower():
+        return tf.TensorSpec(output.shape[:-1], tf.int64)
+    # Labels come as floatx from `fit`, also to a model that computes in half precision.
+    return tf.TensorSpec(output.shape, keras.backend.floatx())
+
+
+def _leaf_names(structure: Any, defaults: list[str]) -> list[str]:
+    """Names by dict keys where there are any, else the given ones."""
+    paths = _paths(structure)
+    names = []
+    for path, default in zip(paths, defaults, strict=True):
+        keys = [str(part) for part in path]
+        named = any(isinstance(part, str) for part in path)
+        names.append("_".join(keys) if named else default)
+    return names
+
+
+def _paths(structure: Any) -> list[tuple[Any, ...]]:
+    """The path of each leaf, in the order of `tf.nest.flatten`."""
+    if isinstance(structure, Mapping):
+        items: Iterable[tuple[Any, Any]] = sorted(structure.items())
+    elif isinstance(structure, list | tuple):
+        items = enumerate(structure)
+    else:
+        return [()]
+    return [(key, *rest) for key, value in items for rest in _paths(value)]
+
+
+def _named(structure: Any, names: list[str], used: set[str]) -> Any:
+    """Gives the leaves names that nodes can have, each one once."""
+    specs = []
+    for spec, name in zip(tf.nest.flatten(structure), names, strict=True):
+        base = candidate = node_name(name)
+        count = 0
+        while candidate.lower() in used:
+            count += 1
+            candidate = f"{base}_{count}"
+        used.add(candidate.lower())
+        specs.append(None if spec is None else NamedSpec(candidate, spec))
+    return tf.nest.pack_sequence_as(structure, specs)

@@ -1,0 +1,201 @@
+"""Traces a model's own `call`, `test_step` and `train_step` to graphs.
+
+What a model does when it is trained - losses, metrics, clipping, moving averages, loss
+scaling - is in its steps, so these are traced as they are, overridden or not. Tracing
+runs no op: no weight, seed or metric changes.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from keras_metagraph.errors import ExportError
+from keras_metagraph.export.inline import inline_calls
+from keras_metagraph.export.scopes import MarkedNames
+from keras_metagraph.graph.from_proto import graph_from_proto
+from keras_metagraph.graph.ir import Graph, TensorName
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trace:
+    """One traced graph.
+
+    Attributes:
+        graph: Its nodes, named by layer.
+        arguments: Names of the placeholders of its inputs, flat.
+        captures: Placeholders of what it uses from outside, and what that is.
+        outputs: What it returns, as a structure of tensor names; a sparse or ragged
+            tensor is the list of its parts.
+        specs: The specs of the outputs, in the same structure.
+        loss: The batch loss as it is optimized, if one could be found.
+        effects: Nodes that must run for the step to be taken: assignments and such.
+        variables: The `tf.Variable`s that it uses.
+    """
+
+    graph: Graph
+    arguments: tuple[str, ...]
+    captures: tuple[tuple[str, Any], ...]
+    outputs: Any
+    specs: Any
+    loss: str | None
+    effects: tuple[str, ...]
+    variables: tuple[Any, ...]
+
+
+def trace_predict(model: Any, inputs: Any) -> Trace:
+    """Traces `model(x, training=False)`.
+
+    Args:
+        model: A built model.
+        inputs: The structure of tensor specs that it takes.
+
+    Returns:
+        The traced graph.
+    """
+    parameters = inspect.signature(model.call).parameters.values()
+    takes_training = any(
+        p.name == "training" or p.kind is inspect.Parameter.VAR_KEYWORD
+        for p in parameters
+    )
+
+    def predict(x: Any) -> tuple[Any, None]:
+        return (model(x, training=False) if takes_training else model(x)), None
+
+    return _trace(predict, (inputs,), f"the call of model {model.name!r}")
+
+
+def trace_step(model: Any, step: str, data: tuple[Any, ...]) -> Trace:
+    """Traces one of the model's steps.
+
+    Args:
+        model: A compiled model.
+        step: `"train_step"` or `"test_step"`.
+        data: Specs of `(x, y, sample_weight)`; None for what there is not.
+
+    Returns:
+        The traced graph. Its outputs are the step's logs.
+    """
+    while len(data) > 1 and data[-1] is None:
+        data = data[:-1]
+
+    def run(*batch: Any) -> tuple[Any, Any]:
+        with _losses_of(model) as losses:
+            logs = getattr(model, step)(batch)
+        return logs, _batch_loss(losses, logs)
+
+    return _trace(run, data, f"{step} of model {model.name!r}")
+
+
+def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> Trace:
+    """Traces a function that returns what the graph returns and its loss or None."""
+
+    def traced(*args: Any) -> Any:
+        MarkedNames(tf.compat.v1.get_default_graph())
+        return function(*args)
+
+    try:
+        concrete = tf.function(traced, autograph=False).get_concrete_function(*specs)
+    except Exception as error:  # The user's own code runs here.
+        raise ExportError(
+            f"Tracing {what} failed: {type(error).__name__}: {error}",
+            fix="make it run in a tf.function, as model.fit does without run_eagerly, "
+            'or leave its graph out: graphs=("predict",).',
+        ) from error
+    graph = graph_from_proto(concrete.graph.as_graph_def())
+    outputs, loss = concrete.structured_outputs
+    external = concrete.captured_inputs
+    placeholders = [tensor.op.name for tensor in concrete.inputs]
+    count = len(placeholders) - len(external)
+    inline_calls(graph)
+    return Trace(
+        graph=graph,
+        arguments=tuple(placeholders[:count]),
+        captures=tuple(zip(placeholders[count:], external, strict=True)),
+        outputs=tf.nest.map_structure(lambda t: _returned(graph, t), outputs),
+        specs=tf.nest.map_structure(_spec, outputs),
+        loss=None if loss is None else _returned(graph, loss),
+        effects=tuple(op.name for op in concrete.graph.control_outputs),
+        variables=tuple(concrete.graph.variables),
+    )
+
+
+def _returned(graph: Graph, tensor: Any) -> Any:
+    """The tensor that a function returns, by the name it has before the return.
+
+    TensorFlow puts an `Identity` behind each returned tensor that waits for all side
+    effects.
+    """
+    if isinstance(tensor, tf.SparseTensor | tf.RaggedTensor):
+        parts = tf.nest.flatten(tensor, expand_composites=True)
+        return [_returned(graph, part) for part in parts]
+    if tensor is None:
+        return None
+    name = TensorName.parse(tensor.name)
+    node = graph.nodes[name.node]
+    if node.op == "Identity" and "/" not in node.name:
+        return str(node.inputs[0])
+    return str(name)
+
+
+def _spec(tensor: Any) -> Any:
+    return None if tensor is None else tf.type_spec_from_value(tensor)
+
+
+@contextlib.contextmanager
+def _losses_of(model: Any) -> Iterator[dict[str, Any]]:
+    """Notes what `compute_loss` returns and what the metric called loss is fed.
+
+    The step's logs hold the metric's running mean; the loss of the batch passes by
+    only here.
+    """
+    noted: dict[str, Any] = {}
+
+    def note_result(key: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            noted[key] = method(*args, **kwargs)
+            return noted[key]
+
+        return noting
+
+    def note_argument(key: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(values: Any, *args: Any, **kwargs: Any) -> Any:
+            noted[key] = values
+            return method(values, *args, **kwargs)
+
+        return noting
+
+    replaced = [
+        (model, "compute_loss", note_result("computed", model.compute_loss)),
+        *(
+            (metric, "update_state", note_argument("metric", metric.update_state))
+            for metric in model.metrics
+            if metric.name == "loss"
+        ),
+    ]
+    for owner, name, method in replaced:
+        vars(owner)[name] = method  # Not setattr: Keras would track it.
+    try:
+        yield noted
+    finally:
+        for owner, name, _ in replaced:
+            vars(owner).pop(name, None)
+
+
+def _batch_loss(noted: dict[str, Any], logs: Any) -> Any:
+    """The loss of the batch: computed, or fed to the metric, or the log itself."""
+    log = logs.get("loss") if isinstance(logs, dict) else None
+    for value in (noted.get("computed"), noted.get("metric"), log):
+        if isinstance(value, int | float) or _is_tensor_here(value):
+            loss = tf.convert_to_tensor(value)
+            return loss if loss.shape.rank == 0 else tf.reduce_mean(loss)
+    return None
+
+
+def _is_tensor_here(value: Any) -> bool:
+    """Whether a value is a tensor of the graph now traced, not of an inner one."""
+    graph = tf.compat.v1.get_default_graph()
+    return tf.is_tensor(value) and getattr(value, "graph", None) is graph

@@ -1,0 +1,79 @@
+"""Passes: what is done to a graph before it runs, one file each."""
+
+from collections.abc import Callable, Sequence
+
+from keras_metagraph.graph.ir import Graph
+from keras_metagraph.graph.passes.early_updates import early_updates
+from keras_metagraph.graph.passes.repair_attributes import repair_attributes
+from keras_metagraph.graph.passes.resource_handles import resource_handles
+from keras_metagraph.graph.passes.resource_variables import resource_variables
+from keras_metagraph.graph.passes.result import PassResult
+from keras_metagraph.graph.passes.upgrade_ops import upgrade_ops
+
+Pass = Callable[[Graph], PassResult]
+
+REPAIRS: tuple[Pass, ...] = (
+    repair_attributes,
+    upgrade_ops,  # looks at the attributes that the ops have now
+)
+"""Make a file's graph one that TensorFlow reads as its writer meant it."""
+
+RESOURCES: tuple[Pass, ...] = (
+    resource_handles,  # leaves no reference but those to variables
+    resource_variables,
+)
+"""Leave no reference-typed tensor in a graph."""
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass]) -> PassResult:
+    """Runs passes in order; the notes of all are kept.
+
+    Args:
+        graph: The graph; it is not changed.
+        passes: The passes.
+
+    Returns:
+        The result of the last one, `modified` if any pass changed anything.
+    """
+    modified, notes = False, []
+    for each in passes:
+        result = each(graph)
+        graph = result.graph
+        modified = modified or result.modified
+        notes.extend(result.notes)
+    return PassResult(graph, modified, tuple(notes))
+
+
+def repair(graph: Graph) -> Graph:
+    """A graph that this TensorFlow reads as its writer meant it.
+
+    Args:
+        graph: As parsed from a file; it is not changed.
+
+    Returns:
+        The graph without devices, with the attributes and ops of this TensorFlow.
+    """
+    return run_passes(graph, REPAIRS).graph
+
+
+def prepare_for_session(graph: Graph) -> Graph:
+    """A repaired graph without references, as a wrapped function takes it.
+
+    Args:
+        graph: A repaired graph; it is not changed.
+
+    Returns:
+        The graph with `VarHandleOp` nodes under the names of its variables.
+    """
+    return run_passes(graph, RESOURCES).graph
+
+
+__all__ = [
+    "REPAIRS",
+    "RESOURCES",
+    "PassResult",
+    "early_updates",
+    "prepare_for_session",
+    "repair",
+    "run_passes",
+]

@@ -1,0 +1,200 @@
+"""Replaces ops that this TensorFlow has no more, or only with other inputs.
+
+Of the 52 core ops of TensorFlow 0.12 - 1.15 that are gone, few can stand in a model;
+others stayed registered but lost their kernel or their gradient.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.passes import build
+from keras_metagraph.graph.passes.result import PassResult
+
+_RENAMED = {
+    "BatchCholesky": "Cholesky",
+    "BatchCholeskyGrad": "CholeskyGrad",
+    "BatchFFT": "FFT",
+    "BatchFFT2D": "FFT2D",
+    "BatchFFT3D": "FFT3D",
+    "BatchIFFT": "IFFT",
+    "BatchIFFT2D": "IFFT2D",
+    "BatchIFFT3D": "IFFT3D",
+    "BatchMatrixBandPart": "MatrixBandPart",
+    "BatchMatrixDeterminant": "MatrixDeterminant",
+    "BatchMatrixDiag": "MatrixDiag",
+    "BatchMatrixDiagPart": "MatrixDiagPart",
+    "BatchMatrixInverse": "MatrixInverse",
+    "BatchMatrixSetDiag": "MatrixSetDiag",
+    "BatchMatrixSolve": "MatrixSolve",
+    "BatchMatrixSolveLs": "MatrixSolveLs",
+    "BatchMatrixTriangularSolve": "MatrixTriangularSolve",
+    "BatchSelfAdjointEigV2": "SelfAdjointEigV2",
+    "BatchSvd": "Svd",
+    "CreateVariableOp": "AssignVariableOp",
+    "PlaceholderV2": "Placeholder",
+}
+
+Upgrade = Callable[[build.Rewriter, Node], None]
+
+
+def upgrade_ops(graph: Graph) -> PassResult:
+    """Upgrades all nodes, those of function bodies too."""
+    nodes = _upgrade_graph(graph)
+    functions = {}
+    modified = nodes is not graph
+    for name, function in graph.functions.items():
+        body = _upgrade_graph(function.graph)
+        modified = modified or body is not function.graph
+        functions[name] = (function, body)
+    if not modified:
+        return PassResult(graph, False)
+    library = {
+        name: dataclasses.replace(
+            function, graph=Graph(body.nodes, producer=body.producer)
+        )
+        for name, (function, body) in functions.items()
+    }
+    for function in library.values():
+        function.graph.functions = library
+    return PassResult(Graph(nodes.nodes, library, graph.producer), True)
+
+
+def _upgrade_graph(graph: Graph) -> Graph:
+    rewriter = build.Rewriter(graph)
+    for node in graph.nodes.values():
+        if node.op in _RENAMED:
+            rewriter.replace(dataclasses.replace(node, op=_RENAMED[node.op]))
+        elif node.op in _UPGRADES:
+            _UPGRADES[node.op](rewriter, node)
+    return rewriter.graph()
+
+
+def _add_n(rewriter: build.Rewriter, node: Node) -> None:
+    """`AccumulateNV2` is replaced inside a TF1 session only; it has no kernel."""
+    attrs = {key: value for key, value in node.attrs.items() if key != "shape"}
+    rewriter.replace(dataclasses.replace(node, op="AddN", attrs=attrs))
+
+
+def _more_inputs(*count_and_value: tuple[int, int]) -> Upgrade:
+    """An upgrade that appends int32 inputs: (inputs before, value) each."""
+
+    def upgrade(rewriter: build.Rewriter, node: Node) -> None:
+        inputs = list(node.inputs)
+        for count, value in count_and_value:
+            if len(inputs) == count:
+                constant = build.const_node(
+                    f"{node.name}/input_{count}",
+                    value,
+                    build.INT32,
+                    build.frame_controls(node),
+                )
+                inputs.append(rewriter.add(constant))
+        if len(inputs) != len(node.inputs):
+            rewriter.replace(dataclasses.replace(node, inputs=inputs))
+
+    return upgrade
+
+
+def _deleted_key(rewriter: build.Rewriter, node: Node) -> None:
+    """A hash table of before 1.13 has no key for deletion; any other key will do."""
+    if len(node.inputs) != 1:
+        return
+    empty = rewriter.source.nodes.get(node.inputs[0].node)
+    if empty is None or empty.op != "Const":
+        return
+    key = np.asarray(tf.make_ndarray(empty.attrs["value"].tensor))
+    other = (
+        np.full(key.shape, b"\0keras_metagraph deleted", object)
+        if key.dtype == object
+        else key - np.ones_like(key)
+    )
+    dtype = build.dtype_of(empty, "dtype")
+    constant = build.const_node(
+        f"{node.name}/deleted_key", other, dtype, build.frame_controls(node)
+    )
+    inputs = [*node.inputs, rewriter.add(constant)]
+    rewriter.replace(dataclasses.replace(node, inputs=inputs))
+
+
+def _pack(rewriter: build.Rewriter, node: Node) -> None:
+    """`TensorArrayPack(handle, flow)` -> a gather of all indices."""
+    handle, flow = node.inputs
+    indices = _all_indices(rewriter, node, handle, flow)
+    rewriter.replace(
+        dataclasses.replace(
+            node, op="TensorArrayGather", inputs=[handle, indices, flow]
+        )
+    )
+
+
+def _unpack(rewriter: build.Rewriter, node: Node) -> None:
+    """`TensorArrayUnpack(handle, value, flow)` -> a scatter to all indices."""
+    handle, value, flow = node.inputs
+    dtype = node.attrs["T"]
+    shape = rewriter.add(
+        Node(
+            f"{node.name}/shape",
+            "Shape",
+            [value],
+            attrs={"T": dtype, "out_type": build.type_attr(build.INT32)},
+        )
+    )
+    controls = build.frame_controls(node)
+    zero = build.const_node(f"{node.name}/zero", 0, build.INT32, controls)
+    first = rewriter.add(
+        Node(
+            f"{node.name}/size",
+            "GatherV2",
+            [shape, rewriter.add(zero), TensorName(zero.name)],
+            attrs={
+                "Tparams": build.type_attr(build.INT32),
+                "Tindices": build.type_attr(build.INT32),
+                "Taxis": build.type_attr(build.INT32),
+            },
+        )
+    )
+    indices = _range(rewriter, node, first)
+    rewriter.replace(
+        dataclasses.replace(
+            node, op="TensorArrayScatter", inputs=[handle, indices, value, flow]
+        )
+    )
+
+
+def _all_indices(
+    rewriter: build.Rewriter, node: Node, handle: TensorName, flow: TensorName
+) -> TensorName:
+    size = Node(
+        f"{node.name}/size",
+        "TensorArraySize",
+        [handle, flow],
+        control_inputs=list(node.control_inputs),
+    )
+    return _range(rewriter, node, rewriter.add(size))
+
+
+def _range(rewriter: build.Rewriter, node: Node, stop: TensorName) -> TensorName:
+    controls = build.frame_controls(node)
+    start = build.const_node(f"{node.name}/start", 0, build.INT32, controls)
+    delta = build.const_node(f"{node.name}/delta", 1, build.INT32, controls)
+    inputs = [rewriter.add(start), stop, rewriter.add(delta)]
+    attrs = {"Tidx": build.type_attr(build.INT32)}
+    return rewriter.add(Node(f"{node.name}/indices", "Range", inputs, attrs=attrs))
+
+
+_UPGRADES: dict[str, Upgrade] = {
+    "AccumulateNV2": _add_n,
+    "EmptyTensorList": _more_inputs((1, -1)),
+    "MutableDenseHashTable": _deleted_key,
+    "MutableDenseHashTableV2": _deleted_key,
+    "TensorArrayPack": _pack,
+    "TensorArrayUnpack": _unpack,
+    "TensorListGather": _more_inputs((2, -1)),
+    "TensorListGetItem": _more_inputs((2, -1)),
+    "TensorListPopBack": _more_inputs((1, -1)),
+    "TensorListStack": _more_inputs((1, -1)),
+}

@@ -1,0 +1,183 @@
+"""Follows the nodes of a Saver from the checkpoint's keys to the variables."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from keras_metagraph.graph.ir import Graph, Node, TensorName
+
+MetaGraphDef = Any
+
+_RESTORE_OPS = frozenset({"RestoreV2", "Restore", "RestoreSlice"})
+_ASSIGN_OPS = frozenset({"Assign", "AssignVariableOp"})
+_PASSED = frozenset({"Identity", "RefIdentity", "Reshape"})
+_RESTORE_ALL = re.compile(r"(?:^|/)save(?:_\d+)?/restore_all$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a tensor of the checkpoint.
+
+    Attributes:
+        full_name: Name of the partitioned variable.
+        full_shape: Shape of the whole tensor.
+        offset: Where the part begins, by dimension.
+        shape: Shape of the part.
+    """
+
+    full_name: str
+    full_shape: tuple[int, ...]
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Restored:
+    """What a variable is restored from.
+
+    Attributes:
+        key: The tensor of the checkpoint.
+        slice: The part of that tensor, if not all of it.
+        reshape: Whether the tensor is reshaped before it is assigned.
+        assigns: Names of the nodes that assign it.
+    """
+
+    key: str
+    slice: Slice | None = None
+    reshape: bool = False
+    assigns: tuple[str, ...] = ()
+
+
+def restored_variables(
+    meta_graph_def: MetaGraphDef, graph: Graph
+) -> dict[str, Restored]:
+    """Reads the saver of a graph.
+
+    Args:
+        meta_graph_def: The MetaGraph: `saver_def` names the operation that restores.
+        graph: Its graph.
+
+    Returns:
+        What each variable that the saver knows is restored from, by node name; empty
+        if the graph has no saver.
+    """
+    found: dict[str, Restored] = {}
+    for root in _restore_operations(meta_graph_def, graph):
+        for node in _restoring_assigns(graph, root):
+            source = _source(graph, node.inputs[1])
+            if source is None:
+                continue
+            reader, index, reshape = source
+            key = _string_at(graph, _input(reader, 1), index)
+            if not key:
+                continue
+            place = 2 if reader.op in ("RestoreV2", "RestoreSlice") else None
+            text = (
+                "" if place is None else _string_at(graph, _input(reader, place), index)
+            )
+            variable = _through(graph, node.inputs[0])
+            before = found.get(variable)
+            assigns = (*(before.assigns if before else ()), node.name)
+            found[variable] = Restored(key, parse_slice(key, text), reshape, assigns)
+        if found:
+            break
+    return found
+
+
+def parse_slice(name: str, text: str) -> Slice | None:
+    """Reads a slice as savers write it.
+
+    Args:
+        name: The name of the whole tensor.
+        text: Its shape and the part, each dimension `start,length` or `-` for all:
+            `"10 4 0,5:-"`. Empty for the whole tensor.
+
+    Returns:
+        The slice; None for the whole tensor, or a text that is none.
+
+    Example:
+        >>> parse_slice("emb", "10 4 0,5:-").shape
+        (5, 4)
+    """
+    *dims, spec = text.split(" ")
+    if not dims:
+        return None
+    try:
+        full = tuple(int(dim) for dim in dims)
+        spans = [
+            (0, size) if span == "-" else tuple(int(part) for part in span.split(","))
+            for size, span in zip(full, spec.split(":"), strict=True)
+        ]
+        offset, shape = zip(*spans, strict=True)
+    except ValueError:
+        return None
+    return Slice(name, full, offset, shape)
+
+
+def _restore_operations(meta_graph_def: MetaGraphDef, graph: Graph) -> Sequence[str]:
+    """The operations that may restore the checkpoint; the first that does counts."""
+    name = meta_graph_def.saver_def.restore_op_name.removeprefix("^")
+    if name in graph.nodes:
+        return [name]
+    named = (n for n in graph.nodes if _RESTORE_ALL.search(n))
+    return sorted(named, key=lambda n: (n.count("/"), len(n), n))
+
+
+def _restoring_assigns(graph: Graph, root: str) -> Iterator[Node]:
+    for name in _control_cone(graph, root):
+        node = graph.nodes[name]
+        if node.op in _ASSIGN_OPS and len(node.inputs) > 1:
+            yield node
+
+
+def _control_cone(graph: Graph, root: str) -> Iterable[str]:
+    """Nodes that run for `root`, through groups of operations but not into values."""
+    seen, queue = {root: None}, [root]
+    for name in queue:
+        for before in graph.nodes[name].control_inputs:
+            if before in graph.nodes and before not in seen:
+                seen[before] = None
+                queue.append(before)
+    return seen
+
+
+def _source(graph: Graph, tensor: TensorName) -> tuple[Node, int, bool] | None:
+    """The node that reads the checkpoint for a tensor, its output, and any reshape."""
+    reshape = False
+    for _ in range(len(graph.nodes)):
+        node = graph.nodes.get(tensor.node)
+        if node is None:
+            return None
+        if node.op in _RESTORE_OPS:
+            return node, tensor.index, reshape
+        if node.op not in _PASSED or not node.inputs:
+            return None
+        reshape = reshape or node.op == "Reshape"
+        tensor = node.inputs[0]
+    return None
+
+
+def _through(graph: Graph, tensor: TensorName) -> str:
+    """The node that a tensor comes from, identities left aside."""
+    for _ in range(len(graph.nodes)):
+        node = graph.nodes.get(tensor.node)
+        if node is None or node.op not in _PASSED or not node.inputs:
+            break
+        tensor = node.inputs[0]
+    return tensor.node
+
+
+def _input(node: Node, index: int) -> TensorName | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _string_at(graph: Graph, tensor: TensorName | None, index: int) -> str:
+    """One string of a constant vector; its last value stands for those left out."""
+    node = None if tensor is None else graph.nodes.get(_through(graph, tensor))
+    if node is None or node.op != "Const" or "value" not in node.attrs:
+        return ""
+    values = node.attrs["value"].tensor.string_val
+    return (
+        values[min(index, len(values) - 1)].decode(errors="replace") if values else ""
+    )

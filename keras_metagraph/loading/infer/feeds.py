@@ -1,0 +1,118 @@
+"""Finds the tensors that a graph takes its data from.
+
+They are placeholders, and where queues, readers or iterators feed the graph, the
+tensors that come out of these: there the graph is cut.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_metagraph.graph.ir import Node, TensorName
+from keras_metagraph.loading.infer.analysis import GraphAnalysis
+
+PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
+_PIPELINE_PREFIXES = (
+    "QueueDequeue",
+    "IteratorGetNext",
+    "ReaderRead",
+    "InfeedDequeue",
+    "Unstage",
+    "RecordInput",
+)
+_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+_PARSERS = ("ParseExample", "ParseSingleExample", "ParseSequenceExample", "DecodeCSV")
+_HANDLES = (tf.resource, tf.variant)
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """A tensor that can be fed.
+
+    Attributes:
+        tensor: Its name.
+        kind: `"placeholder"`, `"default"` (a placeholder with a default), or
+            `"pipeline"` (comes out of a queue, a reader, an iterator, a parser).
+        rank: Its rank where the file tells.
+        dtype: Its dtype where the file tells.
+        default: The default of a placeholder, where that is a constant number.
+    """
+
+    tensor: TensorName
+    kind: str
+    rank: int | None
+    dtype: tf.DType | None
+    default: Any = None
+
+    @property
+    def maybe_scalar(self) -> bool:
+        """Whether nothing says that the tensor is no scalar."""
+        return self.rank in (None, 0)
+
+
+def find_feeds(analysis: GraphAnalysis, saver: str = "") -> list[Feed]:
+    """Finds what can be fed, in the order of the file.
+
+    Args:
+        analysis: The graph.
+        saver: Name of the tensor that feeds the saver's filename.
+
+    Returns:
+        The feeds; not those that only the saver uses.
+    """
+    feeds = []
+    for node in analysis.graph.nodes.values():
+        if node.op in PLACEHOLDERS:
+            feeds.extend(_placeholder(analysis, node, saver))
+        elif node.op.startswith(_PIPELINE_PREFIXES) or _generates(analysis, node):
+            for tensor in _cut(analysis, node):
+                feeds.append(_feed(analysis, tensor, "pipeline"))
+    return feeds
+
+
+def _placeholder(analysis: GraphAnalysis, node: Node, saver: str) -> list[Feed]:
+    tensor = TensorName(node.name)
+    if str(tensor) == saver or node.name == saver:
+        return []
+    users = analysis.tensor_users.get(tensor, [])
+    if users and all(user.name in analysis.saver_nodes for user in users):
+        return []
+    kind = "default" if node.op == "PlaceholderWithDefault" else "placeholder"
+    feed = _feed(analysis, tensor, kind)
+    return [] if feed.dtype in _HANDLES else [feed]
+
+
+def _feed(analysis: GraphAnalysis, tensor: TensorName, kind: str) -> Feed:
+    default = None
+    if kind == "default":
+        default = analysis.constant(analysis.graph.nodes[tensor.node].inputs[0])
+    return Feed(
+        tensor, kind, analysis.rank(tensor), analysis.dtype(tensor), default
+    )
+
+
+def _generates(analysis: GraphAnalysis, node: Node) -> bool:
+    """Whether a node calls Python to get data, and not on data that is fed."""
+    if node.op not in _PYTHON:
+        return False
+    before = analysis.ancestors([TensorName(node.name)])
+    return not any(analysis.graph.nodes[name].op in PLACEHOLDERS for name in before)
+
+
+def _cut(analysis: GraphAnalysis, node: Node) -> Iterable[TensorName]:
+    """The tensors behind which the pipeline ends: those of a parser, if one follows."""
+    for tensor in analysis.output_tensors[node.name]:
+        users = [
+            user
+            for user in analysis.tensor_users.get(tensor, [])
+            if not analysis.is_summary(user)
+        ]
+        if analysis.dtype(tensor) in _HANDLES or not users:
+            continue
+        if all(user.op.startswith(_PARSERS) for user in users):
+            for user in dict.fromkeys(user.name for user in users):
+                yield from analysis.output_tensors[user]
+        else:
+            yield tensor

@@ -1,0 +1,1 @@
+OptimizerDescription = describe_optimizer = None

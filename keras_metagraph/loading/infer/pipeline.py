@@ -1,0 +1,1 @@
+infer_interface = None

@@ -1,0 +1,177 @@
+"""Finds the operations that train: who writes variables after the gradients."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable
+
+from keras_metagraph.graph.ir import TensorName
+from keras_metagraph.loading.infer.analysis import APPLY_PREFIXES, GraphAnalysis
+from keras_metagraph.loading.infer.gradients import (
+    backward_nodes,
+    differentiated,
+    gradient_scopes,
+)
+
+_ENDS = {"NoOp": 0, "AssignAdd": 1, "AssignAddVariableOp": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingStep:
+    """One way of training that a graph has.
+
+    Attributes:
+        operations: The operations to run.
+        variables: The trained variables that they write.
+        losses: What they minimize, in the order of the file.
+    """
+
+    operations: tuple[str, ...]
+    variables: frozenset[str]
+    losses: tuple[TensorName, ...]
+
+
+class Training:
+    """The backward part of a graph, and the updates that follow it.
+
+    Args:
+        analysis: The graph.
+
+    Attributes:
+        backward: The nodes that compute gradients, each with its scope.
+        losses: The differentiated tensors by scope.
+        updates: The nodes that write variables by what gradients say.
+        after: All nodes that take something from a gradient.
+    """
+
+    def __init__(self, analysis: GraphAnalysis) -> None:
+        self.analysis = analysis
+        graph = analysis.graph
+        scopes = gradient_scopes(graph)
+        self.backward = backward_nodes(graph, scopes)
+        self.losses = {scope: differentiated(graph, scope) for scope in scopes}
+        self.after = frozenset(analysis.reach(self.backward))
+        self.updates = [
+            name
+            for name, variable in analysis.writes.items()
+            if self._trains(name, variable)
+        ]
+
+    def _trains(self, name: str, variable: str) -> bool:
+        if self.analysis.graph.nodes[name].op.startswith(APPLY_PREFIXES):
+            return True
+        return name in self.after and variable in self.analysis.trained
+
+    def steps(self) -> list[TrainingStep]:
+        """The training steps that the graph has, the one with most variables first.
+
+        A step ends in an operation that waits for updates and that nothing waits for.
+        Updates that nobody grouped belong to one step if they have a common loss.
+        """
+        coverage = self._coverage()
+        ends = sorted(
+            coverage,
+            key=lambda name: (
+                -coverage[name].bit_count(),
+                _ENDS.get(self.analysis.graph.nodes[name].op, 2),
+            ),
+        )
+        steps, covered = [], 0
+        for name in ends:
+            if coverage[name] & ~covered:
+                covered |= coverage[name]
+                steps.append(self.step([name]))
+        return _joined(steps)
+
+    def step(self, operations: Iterable[str]) -> TrainingStep:
+        """Describes the training step that runs some operations."""
+        operations = tuple(operations)
+        names = self.analysis.ancestors(TensorName(name) for name in operations)
+        variables = {self.analysis.writes[u] for u in self.updates if u in names}
+        return TrainingStep(
+            operations,
+            frozenset(variables & self.analysis.trained),
+            tuple(self._losses_behind(names)),
+        )
+
+    def outermost(self, operations: list[str]) -> list[str]:
+        """Drops operations that another one of them runs anyway."""
+        kept = []
+        for name in operations:
+            others = [other for other in operations if other != name]
+            users = self.analysis.reach([name], control=True)
+            if not any(other in users for other in others):
+                kept.append(name)
+        return kept
+
+    def wrapped(self, operation: str) -> str:
+        """The operation that runs a train op and other updates after it, if one does.
+
+        `tf.group(train_op, averages)` is what the user ran; the collection has the
+        inner one.
+        """
+        before = self.analysis.ancestors([TensorName(operation)])
+        graph = self.analysis.graph
+        inner = {name for name in before if name in self.analysis.writes}
+        for name in self.analysis.reach([operation], control=True):
+            if graph.nodes[name].op != "NoOp" or self.analysis.users[name]:
+                continue
+            around = self.analysis.ancestors([TensorName(name)])
+            written = {n for n in around if n in self.analysis.writes}
+            if written > inner and not written & set(self.updates) - inner:
+                return name
+        return operation
+
+    def _losses_behind(self, names: set[str]) -> list[TensorName]:
+        used = {scope for node, scope in self.backward.items() if node in names}
+        found: dict[TensorName, None] = {}
+        for scope, losses in self.losses.items():
+            if scope in used:
+                found.update(dict.fromkeys(losses))
+        # The inner gradient of a gradient penalty is part of the outer loss.
+        inner = {
+            loss
+            for loss in found
+            for other in found
+            if loss != other and loss.node in self.analysis.ancestors([other])
+        }
+        return [loss for loss in found if loss not in inner]
+
+    def _coverage(self) -> dict[str, int]:
+        """For each end, the updates that it waits for, as a bit mask."""
+        analysis = self.analysis
+        masks = {name: 1 << place for place, name in enumerate(self.updates)}
+        queue = deque(masks)
+        waiting = set(queue)
+        while queue:
+            name = queue.popleft()
+            waiting.discard(name)
+            for user in analysis.users[name]:
+                mask = masks.get(user.name, 0) | masks[name]
+                if mask != masks.get(user.name):
+                    masks[user.name] = mask
+                    if user.name not in waiting:
+                        waiting.add(user.name)
+                        queue.append(user.name)
+        return {
+            name: mask
+            for name, mask in masks.items()
+            if not analysis.users[name] and name not in self.backward
+        }
+
+
+def _joined(steps: list[TrainingStep]) -> list[TrainingStep]:
+    """Joins steps of one and the same loss whose updates have nothing in common."""
+    joined: list[TrainingStep] = []
+    for step in steps:
+        for place, other in enumerate(joined):
+            apart = not step.variables & other.variables
+            if apart and step.losses and step.losses == other.losses:
+                joined[place] = TrainingStep(
+                    other.operations + step.operations,
+                    other.variables | step.variables,
+                    other.losses,
+                )
+                break
+        else:
+            joined.append(step)
+    return joined

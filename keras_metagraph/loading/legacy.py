@@ -1,0 +1,215 @@
+"""Loads files that TensorFlow wrote: the graph becomes an island in a Keras model."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from keras_metagraph.audit.policy import require_safe
+from keras_metagraph.audit.structure import check_structure
+from keras_metagraph.errors import MetaGraphError, SignatureError
+from keras_metagraph.formats.layout import Export
+from keras_metagraph.graph.from_proto import graph_from_proto
+from keras_metagraph.graph.ir import Graph
+from keras_metagraph.graph.passes import repair
+from keras_metagraph.graph.variables import GraphVariable, graph_variables
+from keras_metagraph.layers.island import Island
+from keras_metagraph.loading.infer import Interface, infer_interface
+from keras_metagraph.loading.meta_graph import LoadedMetaGraph, symbolic_inputs
+from keras_metagraph.loading.model import MetaGraphModel
+from keras_metagraph.loading.report import LoadReport
+from keras_metagraph.loading.restoration import Needs, Restoration, restore
+from keras_metagraph.loading.vocabularies import inline_vocabularies
+from keras_metagraph.training.train_op import TrainOp
+
+# TF1 loader: what a SavedModel runs after restoring its variables.
+_MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+
+
+@dataclasses.dataclass(frozen=True)
+class LegacyOptions:
+    """What the caller of `load_from_meta_graph` said about a legacy file."""
+
+    compile: bool = True
+    safe_mode: bool = True
+    inputs: Any = None
+    outputs: Any = None
+    labels: Any = None
+    loss: str | None = None
+    train_op: Any = None
+    training_flag: Any = None
+    feeds: Mapping[str, Any] | None = None
+    signature: str | None = None
+    variable_map: Mapping[str, str] | None = None
+
+
+def load_legacy(
+    export: Export, meta_graph_def: Any, options: LegacyOptions
+) -> MetaGraphModel:
+    """Rebuilds a model around the graph of a file.
+
+    Args:
+        export: Where the file lies, with its checkpoint and assets.
+        meta_graph_def: The MetaGraphDef to load.
+        options: What the caller said about the graph.
+
+    Returns:
+        A model with the values of the checkpoint, compiled with the graph's own train
+        op where it has one.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it does not fit.
+        SignatureError: If inputs or outputs were not found, or do not exist.
+        UntrustedContentError: If the model needs ops that are not run.
+    """
+    check_structure(meta_graph_def)
+    meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
+    source = graph_from_proto(meta_graph_def.graph_def)
+    variables = graph_variables(meta_graph_def, source)
+    interface = _interface(meta_graph_def, source, variables, options)
+    graph = repair(source)
+    needs = Needs.of(graph, interface)
+    if options.safe_mode:
+        require_safe(graph.subgraph(needs.forward))
+    restored = restore(
+        export, graph, _renamed(variables, options.variable_map), needs
+    )
+    model = _build(graph, interface, restored, options)
+    handle = LoadedMetaGraph(
+        meta_graph_def,
+        model.island.variable_map,
+        interface,
+        LoadReport.of(interface, restored),
+        graph,
+    )
+    model.attach(handle)
+    _fill(model, restored)
+    if options.compile and interface.train_op:
+        _compile(model, interface, restored)
+    return model
+
+
+def _interface(
+    meta_graph_def: Any,
+    graph: Graph,
+    variables: Mapping[str, GraphVariable],
+    options: LegacyOptions,
+) -> Interface:
+    """What the caller named, and the rest inferred; inputs and outputs at least."""
+    interface = infer_interface(
+        meta_graph_def,
+        graph,
+        variables,
+        inputs=options.inputs,
+        outputs=options.outputs,
+        labels=options.labels,
+        loss=options.loss,
+        train_op=options.train_op,
+        training_flag=options.training_flag,
+        feeds=options.feeds,
+        signature=options.signature,
+    )
+    if not interface.outputs:
+        raise SignatureError(
+            "No output was found in the graph.",
+            fix="name them: load_from_meta_graph(..., outputs={'y': 'tensor:0'}); "
+            "inspect_meta_graph lists the tensors.",
+        )
+    return interface
+
+
+def _renamed(
+    variables: Mapping[str, GraphVariable], names: Mapping[str, str] | None
+) -> dict[str, GraphVariable]:
+    """Lets the caller say under which keys the checkpoint has some variables."""
+    names = names or {}
+    unknown = sorted(names.keys() - variables.keys())
+    if unknown:
+        raise SignatureError(
+            "variable_map names variables that the graph does not have:",
+            findings=unknown,
+            fix="its keys are names of variables, its values keys of the checkpoint.",
+        )
+    return {
+        name: dataclasses.replace(variable, checkpoint_key=names[name])
+        if name in names
+        else variable
+        for name, variable in variables.items()
+    }
+
+
+def _build(
+    graph: Graph, interface: Interface, restored: Restoration, options: LegacyOptions
+) -> MetaGraphModel:
+    """The functional model: inputs, one island, outputs."""
+    island = Island(
+        graph,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
+        variables=list(restored.variables.values()),
+        updates=interface.updates,
+        losses=interface.losses,
+        training_values=interface.training_values,
+        name="graph",
+    )
+    symbols = symbolic_inputs(graph, interface.inputs)
+    outputs = island(symbols)
+    single_input = options.inputs is None and len(symbols) == 1
+    single_output = options.outputs is None and len(outputs) == 1
+    return MetaGraphModel(
+        inputs=next(iter(symbols.values())) if single_input else symbols,
+        outputs=next(iter(outputs.values())) if single_output else outputs,
+    )
+
+
+def _fill(model: MetaGraphModel, restored: Restoration) -> None:
+    """Gives the variables their values, and runs what the file runs after that."""
+    island = model.island
+    island.assign(restored.values)
+    if restored.initialized:
+        starts = {
+            name: str(restored.variables[name].initial_value)
+            for name in restored.initialized
+        }
+        island.assign(model.meta_graph.executor.run(starts))
+    collections = model.meta_graph.collections
+    for name in _MAIN_OP_COLLECTIONS:
+        for operation in collections.get(name, []):
+            _run_main_op(model, operation)
+
+
+def _run_main_op(model: MetaGraphModel, operation: str) -> None:
+    """Runs the main op of a SavedModel where it changes variables.
+
+    What it does to tables is done when a table is first used.
+    """
+    if not model.meta_graph.executor.reads([operation]):
+        return
+    try:
+        model.meta_graph.executor.run(operation)
+    except MetaGraphError as error:
+        warnings.warn(
+            f"The main op {operation!r} of the SavedModel was not run: {error}",
+            stacklevel=2,
+        )
+
+
+def _compile(
+    model: MetaGraphModel, interface: Interface, restored: Restoration
+) -> None:
+    """Compiles with the train op, or says why it cannot go on."""
+    if restored.untrainable:
+        warnings.warn(
+            "The graph's train op is not used: the checkpoint lacks variables that it "
+            f"needs, and they have no fixed initial value: {restored.untrainable}.",
+            stacklevel=2,
+        )
+        return
+    slots = [n for n in restored.initialized if n not in interface.outputs]
+    if slots:
+        warnings.warn(
+            "The checkpoint lacks variables of the training step; they start from the "
+            f"graph's initial values: {slots}.",
+            stacklevel=2,
+        )
+    model.compile(TrainOp(interface.train_op, interface.loss), jit_compile=False)

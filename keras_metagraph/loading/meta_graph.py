@@ -1,0 +1,272 @@
+"""`model.meta_graph`: the graph behind a loaded model."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.framework import variable_pb2
+
+from keras_metagraph.audit.structure import check_structure
+from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.graph.from_proto import graph_from_proto
+from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.graph.passes import repair
+from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.layers.island import Island
+from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.report import LoadReport
+from keras_metagraph.session.executor import SessionExecutor, cone
+
+
+def symbolic_inputs(graph: Graph, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Keras inputs for tensors of a graph.
+
+    Keras knows no tensor of unknown rank, and none without a batch axis: those get the
+    shape `(None,)`, and the models around them do not check it.
+
+    Args:
+        graph: A repaired graph.
+        inputs: Tensor names by input name.
+
+    Returns:
+        Symbolic tensors by input name.
+    """
+    symbols = {}
+    for key, tensor in inputs.items():
+        spec = tensor_spec(graph, tensor)
+        shape = tuple(spec.shape.as_list()) if spec.shape.rank else (None,)
+        symbols[key] = keras.Input(batch_shape=shape, dtype=spec.dtype.name, name=key)
+    return symbols
+
+
+class LoadedMetaGraph:
+    """The MetaGraph of a loaded model, with the model's variables in it.
+
+    Attributes:
+        meta_graph_def: The proto, as loaded.
+        interface: Which tensors are inputs, outputs, labels, loss and so on.
+        variables: Keras variables by TensorFlow name.
+        report: What became of what.
+
+    Example:
+        ```python
+        model = keras_metagraph.load_from_meta_graph("run/model-1000")
+        hidden = model.meta_graph.fetch("dense/Relu:0")
+        hidden.predict(x)
+        model.meta_graph.run(["loss:0", "accuracy:0"], {"x:0": x, "y:0": y})
+        ```
+    """
+
+    def __init__(
+        self,
+        meta_graph_def: Any,
+        variables: Mapping[str, Any],
+        interface: Interface,
+        report: LoadReport | None = None,
+        graph: Graph | None = None,
+    ) -> None:
+        self.meta_graph_def = meta_graph_def
+        self.interface = interface
+        self.variables = dict(variables)
+        self.report = report
+        self._graph = graph
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, variables: Mapping[str, Any], interface: Interface
+    ) -> "LoadedMetaGraph":
+        """Parses and checks a serialized MetaGraphDef."""
+        meta_graph_def = tf.compat.v1.MetaGraphDef.FromString(data)
+        check_structure(meta_graph_def)
+        return cls(meta_graph_def, variables, interface)
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The graph as parsed and repaired, with the file's own node names."""
+        if self._graph is not None:
+            return self._graph
+        return repair(graph_from_proto(self.meta_graph_def.graph_def))
+
+    @property
+    def graph_def(self) -> Any:
+        """The `GraphDef` of the file."""
+        return self.meta_graph_def.graph_def
+
+    @property
+    def variable_map(self) -> dict[str, str]:
+        """Keras variable paths by TensorFlow variable name."""
+        return {name: variable.path for name, variable in self.variables.items()}
+
+    @functools.cached_property
+    def executor(self) -> SessionExecutor:
+        """Runs the graph on the model's own variables, as a session did."""
+        return SessionExecutor(
+            self.graph,
+            {name: variable.value for name, variable in self.variables.items()},
+        )
+
+    @property
+    def global_step(self) -> Any:
+        """The Keras variable of the graph's global step, or `None`."""
+        for name in self.collections.get("global_step", ["global_step:0"]):
+            variable = self.variables.get(TensorName.parse(str(name)).node)
+            if variable is not None:
+                return variable
+        return None
+
+    @functools.cached_property
+    def collections(self) -> dict[str, list[Any]]:
+        """The collections of the file by name.
+
+        Nodes are names, numbers and bytes are themselves, variables are their names,
+        messages of other types are the protos.
+        """
+        return {
+            name: _members(name, collection)
+            for name, collection in sorted(self.meta_graph_def.collection_def.items())
+        }
+
+    @functools.cached_property
+    def signatures(self) -> dict[str, Callable[..., dict[str, Any]]]:
+        """The signatures of the file, each a callable from inputs to outputs."""
+        return {
+            name: functools.partial(self._call_signature, name)
+            for name in sorted(self.meta_graph_def.signature_def)
+        }
+
+    def run(self, fetches: Any, feeds: Mapping[str, Any] | None = None) -> Any:
+        """Runs tensors and operations of the graph, as `Session.run` did.
+
+        Args:
+            fetches: A tensor name, an operation name, or a nested structure of them.
+            feeds: Values by tensor name. Training flags have their inference values
+                where they are not fed.
+
+        Returns:
+            Arrays in the structure of `fetches`; `None` for operations.
+
+        Raises:
+            SignatureError: If a name is unknown, or a placeholder is not fed.
+
+        Example:
+            ```python
+            loss = model.meta_graph.run("loss:0", {"x:0": x, "y:0": y})
+            ```
+        """
+        values: dict[str, Any] = {
+            name: otherwise
+            for name, (_, otherwise) in self.interface.training_values.items()
+        }
+        values |= {str(TensorName.parse(k)): v for k, v in (feeds or {}).items()}
+        return self.executor.run(fetches, values)
+
+    def fetch(self, *tensors: str, inputs: Mapping[str, str] | None = None) -> Any:
+        """A Keras model from inputs of the graph to any of its tensors.
+
+        The model shares its weights with the loaded one.
+
+        Args:
+            *tensors: Tensor names such as `"block3/Relu:0"`.
+            inputs: Tensor names by input name; by default those of the model's inputs
+                and labels that the tensors need.
+
+        Returns:
+            A functional model; its output is a tensor if one is fetched, else a dict
+            by tensor name.
+
+        Raises:
+            SignatureError: If a name is not in the graph.
+
+        Example:
+            ```python
+            features = model.meta_graph.fetch("block3/Relu:0").predict(x)
+            ```
+        """
+        names = [str(TensorName.parse(tensor)) for tensor in tensors]
+        self._require(names)
+        if inputs is None:
+            inputs = self._needed_inputs(names)
+        island = Island(
+            self.graph,
+            inputs=inputs,
+            outputs={name: name for name in names},
+            variables=[],
+            training_values=self.interface.training_values,
+            weights_from=self.variables,
+        )
+        symbols = symbolic_inputs(self.graph, inputs)
+        outputs = island(symbols)
+        return keras.Model(
+            symbols, outputs if len(names) > 1 else outputs[names[0]], name="fetch"
+        )
+
+    def _needed_inputs(self, names: list[str]) -> dict[str, str]:
+        """The inputs and labels, and other placeholders, that some tensors need."""
+        known = {**self.interface.inputs, **self.interface.labels}
+        fed = {TensorName.parse(tensor): key for key, tensor in known.items()}
+        given = self.interface.training_values
+        roots = [TensorName.parse(name) for name in names]
+        stops = fed.keys() | {TensorName.parse(name) for name in given}
+        nodes, used = cone(self.graph, roots, set(stops))
+        needed = {fed[tensor]: str(tensor) for tensor in sorted(used & fed.keys())}
+        needed |= {fed[root]: str(root) for root in roots if root in fed}
+        for name in sorted(nodes):
+            if self.graph.nodes[name].op.startswith("Placeholder"):
+                if self.graph.nodes[name].op != "PlaceholderWithDefault":
+                    needed[name.replace("/", "_")] = f"{name}:0"
+        return needed
+
+    def _require(self, names: list[str]) -> None:
+        unknown = [
+            f"{name}{nearest(TensorName.parse(name).node, self.graph.nodes)}"
+            for name in names
+            if TensorName.parse(name).node not in self.graph.nodes
+        ]
+        if unknown:
+            raise SignatureError(
+                "The graph has no such tensors:",
+                findings=unknown,
+                fix="take names that inspect_meta_graph lists.",
+            )
+
+    def _call_signature(
+        self, name: str, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Runs a signature on an array, a dict or keyword arguments."""
+        signature = self.meta_graph_def.signature_def[name]
+        given = dict(kwargs)
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            given |= args[0]
+        elif args:
+            given |= dict(zip(sorted(signature.inputs), args, strict=False))
+        missing = sorted(signature.inputs.keys() - given.keys())
+        unknown = sorted(given.keys() - signature.inputs.keys())
+        if missing or unknown:
+            raise SignatureError(
+                f"The inputs of signature {name!r} are {sorted(signature.inputs)}.",
+                findings=[f"missing input: {key}" for key in missing]
+                + [f"unknown input: {key}" for key in unknown],
+                fix="pass exactly these, by name or as a dict.",
+            )
+        feeds = {signature.inputs[key].name: value for key, value in given.items()}
+        fetches = {key: info.name for key, info in signature.outputs.items()}
+        values: dict[str, Any] = self.run(fetches, feeds)
+        return values
+
+
+def _members(name: str, collection: Any) -> list[Any]:
+    """The members of a `CollectionDef` as plain values (TF `meta_graph.proto`)."""
+    kind = collection.WhichOneof("kind")
+    if kind is None:
+        return []
+    values = list(getattr(collection, kind).value)
+    if kind != "bytes_list" or not name.endswith("variables"):
+        return values
+    try:
+        protos = [variable_pb2.VariableDef.FromString(value) for value in values]
+    except message.DecodeError:
+        return values
+    return [proto.variable_name for proto in protos]

@@ -1,0 +1,209 @@
+"""The Keras model that a legacy graph becomes."""
+
+import base64
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_metagraph.errors import SignatureError
+from keras_metagraph.layers.island import Island
+from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.meta_graph import LoadedMetaGraph
+from keras_metagraph.training.train_op import TrainOp
+
+
+@keras.saving.register_keras_serializable("keras_metagraph")
+class MetaGraphModel(keras.Model):
+    """A functional model around the graph of a legacy file.
+
+    Compiled with `TrainOp` (as it is after loading), `fit` runs the graph's own train
+    op; after `compile` with a Keras optimizer, it trains as any Keras model does.
+
+    Attributes:
+        meta_graph: The graph behind the model, a `LoadedMetaGraph`.
+    """
+
+    meta_graph: LoadedMetaGraph
+
+    @property
+    def island(self) -> Island:
+        """The layer that runs the graph and holds all of its variables."""
+        return next(layer for layer in self.layers if isinstance(layer, Island))
+
+    @property
+    def trains_with_graph(self) -> bool:
+        """Whether `fit` runs the train op of the graph."""
+        return isinstance(self.optimizer, TrainOp)
+
+    def attach(self, meta_graph: LoadedMetaGraph) -> None:
+        """Gives the model the graph that it was built from."""
+        self.meta_graph = meta_graph
+
+    @property
+    def input_spec(self) -> None:
+        """None: the graph itself checks, as old files often leave the rank open."""
+        return None
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        """Runs the graph from its inputs to its outputs.
+
+        Args:
+            inputs: A dict by input name, a list in their order, or the one tensor.
+            training: Whether training flags are on and updates run.
+            mask: Not used.
+
+        Returns:
+            The outputs in the structure of `model.output`.
+
+        Raises:
+            SignatureError: If the inputs do not fit.
+        """
+        interface = self.meta_graph.interface
+        feeds = _bind(interface.inputs, inputs, "input")
+        values = {
+            key: self._fit(tensor, feeds[tensor])
+            for key, tensor in interface.inputs.items()
+        }
+        outputs = self.island(values, training=training)
+        return outputs if isinstance(self.output, dict) else next(iter(outputs.values()))
+
+    def compile(self, optimizer: Any = "rmsprop", *args: Any, **kwargs: Any) -> None:
+        """Configures training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: A Keras optimizer, or a `TrainOp` to train with the graph's own
+                operations.
+            *args: As in `keras.Model.compile`.
+            **kwargs: As in `keras.Model.compile`.
+        """
+        super().compile(optimizer, *args, **kwargs)
+        if isinstance(self.optimizer, TrainOp):
+            step = self.meta_graph.global_step
+            if step is not None:
+                self.optimizer.bind(step)
+
+    def train_step(self, data: Any) -> Any:
+        """One step on a batch; returns the metrics.
+
+        Args:
+            data: A batch as `fit` passes it: `x`, `(x, y)` or `(x, y, weights)`.
+
+        Returns:
+            Metric values by name; `loss` is the mean over the batches of the epoch.
+
+        Raises:
+            SignatureError: If the batch does not fit the graph's placeholders.
+        """
+        if not self.trains_with_graph:
+            return super().train_step(data)
+        feeds = self._feeds(data, training=True)
+        optimizer = self.optimizer
+        loss = optimizer.loss
+        fetches = [*optimizer.operations, *([loss] if loss else [])]
+        values = self.meta_graph.executor.function(fetches, list(feeds))(
+            list(feeds.values())
+        )
+        if optimizer.counts_itself:
+            optimizer.iterations.assign_add(1)
+        return self._logs(values[-1] if loss else None)
+
+    def test_step(self, data: Any) -> Any:
+        """Evaluates a batch; returns the metrics.
+
+        Args:
+            data: A batch as `evaluate` passes it.
+
+        Returns:
+            Metric values by name.
+
+        Raises:
+            SignatureError: If the batch does not fit the graph's placeholders.
+        """
+        if not self.trains_with_graph:
+            return super().test_step(data)
+        if self.optimizer.loss is None:
+            raise SignatureError(
+                "The loss of the graph is not known, so it cannot be evaluated.",
+                fix="name it: load_from_meta_graph(..., loss='loss:0').",
+            )
+        feeds = self._feeds(data, training=False)
+        runner = self.meta_graph.executor.function([self.optimizer.loss], list(feeds))
+        return self._logs(runner(list(feeds.values()))[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """The functional config, with the graph and how it is fed."""
+        config: dict[str, Any] = super().get_config()
+        packed = zlib.compress(self.meta_graph.meta_graph_def.SerializeToString())
+        config["meta_graph"] = base64.b64encode(packed).decode("ascii")
+        config["interface"] = dataclasses.asdict(self.meta_graph.interface)
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "MetaGraphModel":
+        """Rebuilds the model; the graph is checked as one from a file is."""
+        config = dict(config)
+        packed = base64.b64decode(config.pop("meta_graph"))
+        interface = Interface(**config.pop("interface"))
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.attach(
+            LoadedMetaGraph.from_bytes(
+                zlib.decompress(packed), model.island.variable_map, interface
+            )
+        )
+        return model
+
+    def _feeds(self, data: Any, *, training: bool) -> dict[str, Any]:
+        """The feeds of a batch: inputs, labels, flags and constants."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise SignatureError(
+                "Sample weights were given, but the graph has no place for them.",
+                fix="leave them out, or compile the model with a Keras optimizer.",
+            )
+        interface = self.meta_graph.interface
+        feeds = _bind(interface.inputs, x, "input")
+        feeds |= _bind(interface.labels, y, "label")
+        feeds = {name: self._fit(name, value) for name, value in feeds.items()}
+        for name, (when_training, otherwise) in interface.training_values.items():
+            feeds[name] = when_training if training else otherwise
+        return feeds
+
+    def _fit(self, tensor: str, value: Any) -> Any:
+        """A value as the graph's tensor takes it; symbolic ones as they are."""
+        if isinstance(value, keras.KerasTensor):
+            return value
+        return self.meta_graph.executor.fit(tensor, value)
+
+    def _logs(self, loss: Any) -> dict[str, Any]:
+        tracker = next(metric for metric in self.metrics if metric.name == "loss")
+        if loss is not None:
+            tracker.update_state(tf.reduce_mean(tf.cast(loss, keras.config.floatx())))
+        return {"loss": tracker.result()}
+
+
+def _bind(names: Mapping[str, str], values: Any, kind: str) -> dict[str, Any]:
+    """Values by tensor name, from what `fit` was given for `names`."""
+    if not names:
+        return {}
+    if isinstance(values, Mapping):
+        given = dict(values)
+    elif isinstance(values, (list, tuple)):
+        given = dict(zip(names, values, strict=False))
+    else:
+        given = {} if values is None else {next(iter(names)): values}
+    missing = [f"{key} ({names[key]})" for key in names if key not in given]
+    unknown = sorted(given.keys() - names.keys())
+    if missing or unknown:
+        raise SignatureError(
+            f"The batch does not fit the {kind}s of the graph, {list(names)}.",
+            findings=[f"missing {kind}: {name}" for name in missing]
+            + [f"unknown {kind}: {name}" for name in unknown],
+            fix=f"pass a dict with exactly these {kind} names.",
+        )
+    return {names[key]: given[key] for key in names}

@@ -1,0 +1,222 @@
+"""Loads the files that this package wrote: the same Keras model, and where it stood."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
+from keras_metagraph.errors import (
+    CheckpointError,
+    CustomObjectError,
+    FormatError,
+    MetaGraphError,
+    ProtocolVersionError,
+)
+from keras_metagraph.formats.layout import Export
+from keras_metagraph.loading.objects import resolve_objects
+from keras_metagraph.loading.state import restore_trainable, restore_variables
+
+COLLECTION = "keras_metagraph"
+# The newest protocol of the collection that this version reads. Raise it when an older
+# version would misread what a new one writes; the readers of older numbers stay.
+PROTOCOL = 1
+
+
+def is_own(meta_graph_def: Any) -> bool:
+    """Says whether this package wrote a MetaGraphDef.
+
+    Args:
+        meta_graph_def: A MetaGraphDef.
+
+    Returns:
+        Whether it has the collection that says what Keras model it is.
+    """
+    return COLLECTION in meta_graph_def.collection_def
+
+
+def load_own(
+    export: Export,
+    meta_graph_def: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    *,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Any:
+    """Loads the Keras model that a MetaGraph was made from.
+
+    Args:
+        export: Where the checkpoint is.
+        meta_graph_def: The MetaGraphDef.
+        custom_objects: Classes and functions by name, as the file has them.
+        compile: Whether to compile the model as it was, and to restore the optimizer.
+        safe_mode: Whether to refuse Python code and file paths in the config.
+
+    Returns:
+        The model: class, config, weights, random seeds; optimizer and its state.
+
+    Raises:
+        FormatError: If the file's description of the model is damaged.
+        ProtocolVersionError: If a newer version of this package wrote the file.
+        CheckpointError: If there is no checkpoint.
+        MissingVariableError: If the checkpoint lacks variables; lists all of them.
+        ShapeMismatchError: If variables do not fit; lists all of them.
+        CustomObjectError: If classes are missing, or do not take their configs.
+        UntrustedContentError: If `safe_mode` refuses what the config holds.
+    """
+    fields = read_description(meta_graph_def)
+    if fields["model"] is None:
+        raise CustomObjectError(
+            "The class of the model gave no config when it was saved: "
+            f"{fields.get('model_error') or 'reason unknown'}",
+            fix="define get_config() on the class, and save again.",
+        )
+    if export.checkpoint is None:
+        raise CheckpointError(
+            f"{export.path} has a model, but no complete checkpoint with its values "
+            f"lies beside it{': ' + export.note if export.note else ''}.",
+            fix="put the checkpoint files (.index and .data-*) beside the .meta, or "
+            "pass the checkpoint prefix as the path.",
+        )
+    reader = open_checkpoint(export.checkpoint)
+    return _rebuild(fields, reader, dict(custom_objects or {}), compile, safe_mode)
+
+
+def read_description(meta_graph_def: Any) -> dict[str, Any]:
+    """Reads what an own file says of its Keras model.
+
+    Args:
+        meta_graph_def: A MetaGraphDef of ours.
+
+    Returns:
+        The JSON of its collection.
+
+    Raises:
+        FormatError: If it is damaged.
+        ProtocolVersionError: If a newer version of this package wrote it.
+    """
+    values = meta_graph_def.collection_def[COLLECTION].bytes_list.value
+    try:
+        fields = json.loads(values[0])
+        protocol = fields["protocol"]
+        if type(protocol) is int and protocol > PROTOCOL:
+            raise ProtocolVersionError(
+                f"The file has protocol {protocol}, and this version of "
+                f"keras_metagraph reads protocols up to {PROTOCOL}. "
+                f"It was written by: {fields.get('versions')}",
+                fix="install a newer keras_metagraph.",
+            )
+        _check_description(fields)
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, MetaGraphError):
+            raise
+        problem = f"The collection {COLLECTION!r} of the file is damaged: {error!r}"
+        raise FormatError(
+            problem, fix='load its graph with rebuild="graph", or use another file.'
+        ) from error
+    return dict(fields)
+
+
+def _check_description(fields: dict[str, Any]) -> None:
+    """Checks the types of the fields that are used."""
+    if type(fields["protocol"]) is not int or fields["protocol"] < 1:
+        raise ValueError(f"protocol {fields['protocol']!r}")
+    for key in ("model", "compile_config"):
+        if not isinstance(fields[key], dict | None):
+            raise TypeError(key)
+    for record in fields["variables"]:
+        if not isinstance(record["name"], str) or not isinstance(record["role"], str):
+            raise TypeError(f"variable {record!r}")
+        if type(record["index"]) is not int:
+            raise TypeError(f"variable {record!r}")
+        tuple(int(size) for size in record["shape"])
+
+
+def _rebuild(
+    fields: dict[str, Any],
+    reader: TensorReader,
+    custom_objects: dict[str, Any],
+    compile: bool,
+    safe_mode: bool,
+) -> Any:
+    """Makes the model, its variables, its optimizer; then gives them their values."""
+    config = {"model": fields["model"]}
+    if compile and fields["compile_config"]:
+        config["compile_config"] = fields["compile_config"]
+    config = resolve_objects(config, custom_objects, safe_mode=safe_mode)
+    with keras.saving.custom_object_scope(custom_objects):
+        try:
+            model = _construct(config["model"], safe_mode)
+            _build(model, fields)
+            restore_trainable(model, fields["variables"])
+            if "compile_config" in config:
+                model.compile_from_config(config["compile_config"])
+        except MetaGraphError:
+            raise
+        except Exception as error:  # Constructors of any class, with values of a file.
+            problem = (
+                f"The model could not be made from its config: {_first_line(error)}"
+            )
+            raise CustomObjectError(
+                problem,
+                fix="see that the classes are those that the model was saved with, and "
+                'that get_config() has what __init__ takes; or pass rebuild="graph".',
+            ) from error
+    restore_variables(model, fields["variables"], reader, optimizer=compile)
+    return model
+
+
+def _construct(config: dict[str, Any], safe_mode: bool) -> Any:
+    """Makes the model; compiling and building it follow, in their own order."""
+    own = {
+        k: v for k, v in config.items() if k not in ("build_config", "compile_config")
+    }
+    model = keras.saving.deserialize_keras_object(own, safe_mode=safe_mode)
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"the config is that of a {type(model).__name__}, not a model")
+    return model
+
+
+def _build(model: Any, fields: dict[str, Any]) -> None:
+    """Creates the variables of models that only do so when they are called."""
+    wanted = sum(record["role"] == "weight" for record in fields["variables"])
+    if model.built and len(model.weights) >= wanted:
+        return
+    structure = fields.get("input_structure")
+    if structure is None:
+        return
+    try:
+        # As tracing would do it: nothing is computed, and no random seed advances.
+        model(_map_inputs(_symbolic_input, structure))
+    except Exception as error:  # A call that only works on values says so in any way.
+        try:
+            model(_map_inputs(_zeros, structure))
+        except Exception:
+            raise error from None
+
+
+def _map_inputs(make: Any, structure: Any) -> Any:
+    """Replaces the specs in the structure of a model's inputs."""
+    if isinstance(structure, dict) and set(structure) >= {"name", "shape", "dtype"}:
+        return make(tuple(structure["shape"]), structure["dtype"])
+    if isinstance(structure, dict):
+        return {key: _map_inputs(make, part) for key, part in structure.items()}
+    return [_map_inputs(make, part) for part in structure]
+
+
+def _symbolic_input(shape: tuple[int | None, ...], dtype: str) -> Any:
+    return keras.Input(batch_shape=shape, dtype=dtype)
+
+
+def _zeros(shape: tuple[int | None, ...], dtype: str) -> Any:
+    sizes = [1 if size is None else size for size in shape]
+    if dtype == "string":
+        return keras.ops.convert_to_tensor(np.full(sizes, "", dtype=object))
+    return keras.ops.zeros(sizes, dtype=dtype)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,208 @@
+"""Decides what every variable of a legacy graph gets its value from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_metagraph.checkpoint.restore import open_checkpoint, read_variables
+from keras_metagraph.errors import CheckpointError, MissingVariableError, nearest
+from keras_metagraph.formats.layout import Export
+from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.graph.variables import GraphVariable
+from keras_metagraph.loading.infer import Interface
+from keras_metagraph.session.executor import cone
+
+# Parts of the names of ops whose value differs from run to run.
+_RANDOM_OPS = ("Random", "TruncatedNormal", "Multinomial", "Uniform")
+_LOCAL_COLLECTIONS = {"local_variables", "metric_variables"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """Names of the nodes that the outputs need, and that the training step does."""
+
+    forward: frozenset[str]
+    training: frozenset[str]
+
+    @classmethod
+    def of(cls, graph: Graph, interface: Interface) -> "Needs":
+        """Finds both in a graph."""
+        fed = {*interface.inputs.values(), *interface.training_values}
+        forward = [*interface.outputs.values(), *interface.updates, *interface.losses]
+        training = [*interface.train_op, *([interface.loss] if interface.loss else [])]
+        return cls(
+            _cone(graph, forward, fed),
+            _cone(graph, training, fed | set(interface.labels.values())),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Restoration:
+    """What became of the variables of a graph.
+
+    Attributes:
+        variables: Those that the model gets, with full shapes.
+        values: Arrays from the checkpoint, by variable name.
+        initialized: Not in the checkpoint: they get the graph's initial value.
+        dropped: Not in the checkpoint, and nothing needs them.
+        untrainable: Not in the checkpoint, needed by the train op only, and without
+            an initial value that is the same at every run.
+        unused: Keys of the checkpoint that no variable of the graph takes.
+    """
+
+    variables: dict[str, GraphVariable]
+    values: dict[str, Any]
+    initialized: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    untrainable: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+def restore(
+    export: Export,
+    graph: Graph,
+    variables: Mapping[str, GraphVariable],
+    needs: Needs,
+) -> Restoration:
+    """Reads the checkpoint and decides about the variables that it lacks.
+
+    Args:
+        export: Where the checkpoint is.
+        graph: The graph of the variables.
+        variables: The variables by name.
+        needs: Which of them the model needs, and what for.
+
+    Returns:
+        The values, and what became of each variable.
+
+    Raises:
+        CheckpointError: If there is no checkpoint but variables are needed.
+        MissingVariableError: If the outputs need variables that have no value.
+        ShapeMismatchError: If values do not fit their variables.
+    """
+    if export.checkpoint is None:
+        _require_no_variables(export, variables.keys() & needs.forward)
+        return Restoration({}, {}, dropped=tuple(sorted(variables)))
+    reader = open_checkpoint(export.checkpoint)
+    read = read_variables(reader, variables.values())
+    lacking = {variable.name: variable for variable in read.missing}
+    refused = [
+        variable
+        for name, variable in lacking.items()
+        if name in needs.forward and not _starts_afresh(variable, graph)
+    ]
+    if refused:
+        raise MissingVariableError(
+            f"The checkpoint {export.checkpoint} lacks variables that the outputs of "
+            "the model need:",
+            findings=[_describe(variable, reader.keys()) for variable in refused],
+            fix="load the checkpoint that belongs to this graph, map names with "
+            "variable_map={'name in the graph': 'key in the checkpoint'}, or name "
+            "outputs that do not need these variables.",
+        )
+    initialized, untrainable, dropped = [], [], []
+    for name, variable in lacking.items():
+        if name not in needs.forward | needs.training:
+            dropped.append(name)
+        elif has_fixed_initial_value(variable, graph):
+            initialized.append(name)
+        else:
+            untrainable.append(name)
+    kept = {
+        name: _with_shape(variable, read.values.get(name))
+        for name, variable in variables.items()
+        if name in read.values or name in initialized
+    }
+    used = {variable.checkpoint_key for variable in variables.values()}
+    return Restoration(
+        kept,
+        dict(read.values),
+        tuple(initialized),
+        tuple(dropped),
+        tuple(untrainable),
+        tuple(sorted(set(reader.keys()) - used)),
+    )
+
+
+def has_fixed_initial_value(variable: GraphVariable, graph: Graph) -> bool:
+    """Whether the graph initializes a variable to the same value at every run."""
+    start = variable.initial_value
+    if start is None or start.node not in graph.nodes:
+        return False
+    return not any(
+        part in graph.nodes[name].op
+        for name in graph.ancestors([start.node])
+        for part in _RANDOM_OPS
+    )
+
+
+def _starts_afresh(variable: GraphVariable, graph: Graph) -> bool:
+    """Whether a saver never keeps a variable, so that each run initializes it."""
+    local = bool(variable.collections & _LOCAL_COLLECTIONS)
+    unlisted = not variable.collections and not variable.trainable
+    return (local or unlisted) and has_fixed_initial_value(variable, graph)
+
+
+def _require_no_variables(export: Export, needed: set[str]) -> None:
+    if needed:
+        raise CheckpointError(
+            f"{export.path} has a graph, but no checkpoint with the values of its "
+            "variables lies beside it. The model needs:",
+            findings=sorted(needed),
+            fix="put the checkpoint files (.index and .data-*) beside the .meta, or "
+            "pass the checkpoint prefix as the path.",
+        )
+
+
+def _describe(variable: GraphVariable, keys: Sequence[str]) -> str:
+    key = variable.checkpoint_key or variable.name
+    return f"{variable.name} {variable.shape}, looked for as {key!r}{nearest(key, keys)}"
+
+
+def _with_shape(variable: GraphVariable, value: Any) -> GraphVariable:
+    """Takes the shape of the value where the graph leaves it open."""
+    known = variable.shape is not None and None not in variable.shape
+    if known or value is None:
+        return variable
+    return dataclasses.replace(variable, shape=tuple(value.shape))
+
+
+def merge_slices(
+    variables: Mapping[str, GraphVariable], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The tensors of a checkpoint, from the values of a graph's variables.
+
+    The parts of a partitioned variable become the one tensor that TF1's Saver writes
+    (`VariableDef.save_slice_info_def`).
+
+    Args:
+        variables: Variables by name.
+        values: Arrays by variable name.
+
+    Returns:
+        Arrays by checkpoint key.
+    """
+    merged: dict[str, Any] = {}
+    for name, variable in variables.items():
+        value = np.asarray(values[name])
+        key = variable.checkpoint_key or name
+        part = variable.slice
+        if part is None:
+            merged[key] = value
+            continue
+        if key not in merged:
+            merged[key] = np.zeros(part.full_shape, value.dtype)
+        where = tuple(
+            slice(offset, offset + size)
+            for offset, size in zip(part.offset, part.shape, strict=True)
+        )
+        merged[key][where] = value
+    return merged
+
+
+def _cone(graph: Graph, fetches: Sequence[str], fed: set[str]) -> frozenset[str]:
+    roots = [TensorName.parse(name) for name in fetches]
+    names, _ = cone(graph, roots, {TensorName.parse(name) for name in fed})
+    return frozenset(names)

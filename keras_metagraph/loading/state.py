@@ -1,0 +1,157 @@
+"""Gives a rebuilt model the values of its variables, all of them or none."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_metagraph.checkpoint.restore import TensorReader
+from keras_metagraph.errors import (
+    CheckpointError,
+    MissingVariableError,
+    ShapeMismatchError,
+    nearest,
+)
+from keras_metagraph.export.names import NamedVariable, named_variables
+
+Record = Mapping[str, Any]
+
+
+def restore_trainable(model: Any, records: Sequence[Record]) -> None:
+    """Freezes what was frozen; configs of subclassed models do not tell.
+
+    Args:
+        model: The rebuilt model, not yet compiled.
+        records: What the file says of the variables.
+    """
+    recorded = [record for record in records if record["role"] == "weight"]
+    weights = model.weights
+    if len(recorded) != len(weights):
+        return  # `restore_variables` says what is wrong.
+    wanted = {
+        id(weight): bool(record["trainable"])
+        for weight, record in zip(weights, recorded, strict=True)
+    }
+    for layer in _layers(model):
+        # A layer behaves by its own flag too: frozen batch normalization, dropout.
+        flags = [wanted[id(w)] for w in layer.trainable_variables if id(w) in wanted]
+        if flags and not any(flags):
+            layer.trainable = False
+    for weight in weights:
+        if weight.trainable != wanted[id(weight)]:
+            weight.trainable = wanted[id(weight)]
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Yields the layers of a model and of the models in it, each once."""
+    queue, seen = [model], {id(model)}
+    for layer in queue:  # Grows.
+        for inner in getattr(layer, "layers", ()):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                queue.append(inner)
+                yield inner
+
+
+def restore_variables(
+    model: Any, records: Sequence[Record], reader: TensorReader, *, optimizer: bool
+) -> None:
+    """Assigns the values of a checkpoint to a rebuilt model.
+
+    Args:
+        model: The rebuilt model.
+        records: What the file says of the variables: role, index, name, shape.
+        reader: The checkpoint.
+        optimizer: Whether the optimizer is wanted too.
+
+    Raises:
+        MissingVariableError: If the checkpoint lacks variables; lists all of them.
+        ShapeMismatchError: If variables of model, file and checkpoint do not fit;
+            lists all of them.
+    """
+    roles = ["weight", "seed"]
+    if optimizer and getattr(model, "optimizer", None) is not None:
+        roles += ["optimizer", "other"]
+    elif optimizer and any(record["role"] == "optimizer" for record in records):
+        warnings.warn(
+            "The optimizer of the saved model is not restored, since the model did not "
+            "compile itself from its config. Define get_compile_config() and "
+            "compile_from_config() on its class.",
+            stacklevel=4,
+        )
+    wanted = [record for record in records if record["role"] in roles]
+    live = [v for v in named_variables(model) if v.role in roles]
+    pairs = _pair(live, wanted)
+    missing = [
+        f"{record['name']} {tuple(record['shape'])}"
+        f"{nearest(record['name'], reader.keys())}"
+        for _, record in pairs
+        if record["name"] not in reader
+    ]
+    if missing:
+        raise MissingVariableError(
+            f"The checkpoint {reader.prefix!r} lacks variables of the model:",
+            findings=missing,
+            fix="load the checkpoint that was written with this .meta.",
+        )
+    _check_shapes(pairs, reader)
+    # All are read before one is assigned: a damaged file leaves no mixture behind.
+    values = [reader.read(record["name"]) for _, record in pairs]
+    for (named, _), value in zip(pairs, values, strict=True):
+        named.variable.assign(value)
+
+
+def _pair(
+    live: Sequence[NamedVariable], records: Sequence[Record]
+) -> list[tuple[NamedVariable, Record]]:
+    """Finds the record of each variable.
+
+    By name where the names are the same ones. Layers without a name of their own are
+    numbered through the process, so that names may differ: then by role and place.
+    """
+    if {v.name for v in live} == {record["name"] for record in records}:
+        by_name = {record["name"]: record for record in records}
+        return [(v, by_name[v.name]) for v in live]
+    places = {(record["role"], record["index"]): record for record in records}
+    pairs = [(v, places.pop((v.role, v.index), None)) for v in live]
+    findings = [
+        f"{v.role} {v.index}, {v.path} {tuple(v.variable.shape)}: not in the file"
+        for v, record in pairs
+        if record is None and v.role != "optimizer"
+    ]
+    findings += [
+        f"{role} {index}, {record['name']} {tuple(record['shape'])}: not in the model"
+        for (role, index), record in places.items()
+        if role != "other"
+    ]
+    if findings:
+        raise ShapeMismatchError(
+            "The rebuilt model has other variables than the saved one:",
+            findings=findings,
+            fix="see that the classes are those that the model was saved with; or pass "
+            'rebuild="graph".',
+        )
+    return [(v, record) for v, record in pairs if record is not None]
+
+
+def _check_shapes(
+    pairs: Sequence[tuple[NamedVariable, Record]], reader: TensorReader
+) -> None:
+    """Compares model and checkpoint, variable by variable."""
+    findings = []
+    for named, record in pairs:
+        name = record["name"]
+        shape = tuple(named.variable.shape)
+        dtype = keras.backend.standardize_dtype(named.variable.dtype)
+        if shape != reader.shape(name) or dtype != reader.dtype(name).name:
+            findings.append(
+                f"{name}: {dtype} {shape} in the model, {reader.dtype(name).name} "
+                f"{reader.shape(name)} in the checkpoint"
+            )
+    if findings:
+        raise ShapeMismatchError(
+            f"Variables of the checkpoint {reader.prefix!r} do not fit the model:",
+            findings=findings,
+            fix="load the checkpoint that was written with this .meta.",
+        )

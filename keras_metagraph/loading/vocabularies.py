@@ -1,0 +1,139 @@
+"""Puts the contents of vocabulary files into the graph.
+
+A SavedModel's tables read text files when they are initialized (`assets/`). Nothing of
+a file's graph reads files here: the asset is read in Python, from the SavedModel's own
+directory only, and the table gets its contents from constants.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from keras_metagraph.errors import FormatError
+from keras_metagraph.graph.ir import TensorName
+
+_WHOLE_LINE, _LINE_NUMBER = -2, -1  # TF lookup_ops.TextFileIndex
+
+
+def inline_vocabularies(meta_graph_def: Any, assets_directory: str | None) -> Any:
+    """Replaces table initializers that read asset files by ones that hold them.
+
+    Args:
+        meta_graph_def: A MetaGraphDef; not changed.
+        assets_directory: The `assets` directory of a SavedModel, or `None`.
+
+    Returns:
+        The MetaGraphDef, or a changed copy where tables read assets. Tables of files
+        that are not assets keep their initializer (which is then refused when run).
+
+    Raises:
+        FormatError: If assets are missing or malformed; lists all of them.
+    """
+    assets = _asset_files(meta_graph_def)
+    nodes = {node.name: node for node in meta_graph_def.graph_def.node}
+    readers = [
+        node
+        for node in meta_graph_def.graph_def.node
+        if node.op.startswith("InitializeTableFromTextFile")
+        and _filename_source(nodes, node) in assets
+    ]
+    if not readers:
+        return meta_graph_def
+    result = type(meta_graph_def)()
+    result.CopyFrom(meta_graph_def)
+    copies = {node.name: node for node in result.graph_def.node}
+    problems = []
+    for reader in readers:
+        name = assets[_filename_source(nodes, reader)]
+        try:
+            _inline(result.graph_def, copies, reader.name, assets_directory, name)
+        except (OSError, ValueError, IndexError) as error:
+            problems.append(f"{name}, for table {reader.input[0]}: {error}")
+    if problems:
+        raise FormatError(
+            "Vocabulary files of the SavedModel cannot be read:",
+            findings=problems,
+            fix="copy the whole SavedModel directory, assets included.",
+        )
+    return result
+
+
+def _asset_files(meta_graph_def: Any) -> dict[str, str]:
+    """File names of the assets by the node that holds the path."""
+    assets = list(meta_graph_def.asset_file_def)
+    # TF 1.x before 1.14 kept them in a collection.
+    for packed in meta_graph_def.collection_def["saved_model_assets"].any_list.value:
+        asset = meta_graph_pb2.AssetFileDef()
+        if packed.Unpack(asset):
+            assets.append(asset)
+    return {
+        TensorName.parse(asset.tensor_info.name).node: asset.filename
+        for asset in assets
+    }
+
+
+def _filename_source(nodes: dict[str, Any], reader: Any) -> str:
+    """The node that the file name comes from, through Identity nodes."""
+    name = TensorName.parse(reader.input[1]).node
+    while name in nodes and nodes[name].op == "Identity":
+        name = TensorName.parse(nodes[name].input[0]).node
+    return name
+
+
+def _inline(
+    graph_def: Any, nodes: dict[str, Any], reader: str, directory: str | None, name: str
+) -> None:
+    """Turns one reader into a LookupTableImport of constants."""
+    node = nodes[reader]
+    table = nodes[TensorName.parse(node.input[0]).node]
+    lines = _read(directory, name)
+    size = node.attr["vocab_size"].i
+    if size >= 0:
+        lines = lines[:size]
+    delimiter = (node.attr["delimiter"].s or b"\t").decode("utf-8").encode("utf-8")
+    columns = [
+        _column(lines, node.attr["key_index"].i, delimiter, table, "key_dtype"),
+        _column(lines, node.attr["value_index"].i, delimiter, table, "value_dtype"),
+    ]
+    inputs = [node.input[0]]
+    controls = [text for text in node.input if text.startswith("^")]
+    for column, label in zip(columns, ("keys", "values"), strict=True):
+        constant = graph_def.node.add(op="Const", name=f"{reader}/{label}")
+        constant.attr["dtype"].type = tf.as_dtype(column.dtype).as_datatype_enum
+        constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(column))
+        inputs.append(constant.name)
+    types = [table.attr["key_dtype"].type, table.attr["value_dtype"].type]
+    node.op = "LookupTableImportV2" if node.op.endswith("V2") else "LookupTableImport"
+    node.ClearField("attr")
+    node.attr["Tin"].type, node.attr["Tout"].type = types
+    del node.input[:]
+    node.input.extend([*inputs, *controls])
+
+
+def _read(directory: str | None, name: str) -> list[bytes]:
+    """The lines of an asset, which must lie inside the assets directory."""
+    if directory is None:
+        raise FileNotFoundError("there is no assets directory")
+    root = Path(directory).resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError("the path leaves the assets directory")
+    return path.read_bytes().splitlines()
+
+
+def _column(
+    lines: list[bytes], index: int, delimiter: bytes, table: Any, attribute: str
+) -> Any:
+    """The keys or values of a table, from the lines of its file."""
+    dtype = tf.as_dtype(table.attr[attribute].type)
+    if index == _LINE_NUMBER:
+        return np.arange(len(lines), dtype=dtype.as_numpy_dtype)
+    texts = lines
+    if index != _WHOLE_LINE:
+        texts = [line.split(delimiter)[index] for line in lines]
+    if dtype == tf.string:
+        return np.array(texts, dtype=object)
+    return np.array([float(text) for text in texts]).astype(dtype.as_numpy_dtype)

@@ -1,0 +1,1 @@
+"""Runs graphs as TensorFlow 1's `Session.run` did."""

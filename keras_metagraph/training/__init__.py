@@ -1,0 +1,1 @@
+"""What trains a loaded model."""
