@@ -9,6 +9,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
+import keras
 import pytest
 
 from oracle import environment
@@ -28,11 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Layer names, dtype policy and seeds do not depend on the test before."""
-    import keras
-
-    keras.utils.clear_session()
-    policy = keras.config.dtype_policy()
+    keras.utils.clear_session(free_memory=False)  # a garbage collection takes 0.1 s
     keras.utils.set_random_seed(7)
+    policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
 

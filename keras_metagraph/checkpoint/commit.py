@@ -46,7 +46,7 @@ class Manifest:
     def to_json(self) -> str:
         """Returns the text of the manifest file."""
         fields = {"protocol": PROTOCOL, **dataclasses.asdict(self)}
-        return json.dumps(fields, indent=1, sort_keys=True) + "\n"
+        return json.dumps(fields, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @property
     def meta(self) -> durable.FileRecord | None:

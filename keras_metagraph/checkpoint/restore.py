@@ -1,134 +1,27 @@
-"""Reads the values of variables from checkpoints of any TensorFlow."""
+"""Gives the variables of a graph their values from a checkpoint."""
 
 import dataclasses
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_metagraph.errors import (
-    CheckpointError,
-    MissingVariableError,
-    ShapeMismatchError,
-    nearest,
-)
+from keras_metagraph.checkpoint.reader import TensorReader
+from keras_metagraph.errors import MissingVariableError, ShapeMismatchError, nearest
 from keras_metagraph.graph.restore_wiring import Slice
 from keras_metagraph.graph.variables import GraphVariable
 
+__all__ = [
+    "RestoredVariables",
+    "TensorReader",
+    "missing_variables_error",
+    "open_checkpoint",
+    "read_variables",
+]
+
 # Beyond so many lines, spelling proposals cost more time than they save.
 _MAX_PROPOSALS = 200
-
-# What TensorFlow raises for damaged checkpoints: its own errors, and what the
-# conversions around them make of nonsense.
-_READ_ERRORS = (
-    tf.errors.OpError,
-    OSError,
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-)
-
-
-class TensorReader:
-    """The tensors of one checkpoint, read when they are asked for.
-
-    Args:
-        prefix: The checkpoint's prefix. The shards of a V1 checkpoint are written
-            `name-?????-of-00002`.
-
-    Attributes:
-        prefix: The prefix.
-
-    Raises:
-        CheckpointError: If there is no checkpoint, or it cannot be opened.
-
-    Example:
-        >>> reader = TensorReader("run/model-120")
-        >>> reader.read("dense/kernel").shape
-        (12, 16)
-    """
-
-    def __init__(self, prefix: str | os.PathLike[str]) -> None:
-        self.prefix = os.fsdecode(os.fspath(prefix))
-        try:
-            # tf.train.load_checkpoint would take a prefix without base name, such as
-            # "run/", for a directory.
-            self._reader = tf.compat.v1.train.NewCheckpointReader(
-                _literal_pattern(self.prefix)
-            )
-            self._shapes: Mapping[str, Sequence[int]] = (
-                self._reader.get_variable_to_shape_map()
-            )
-            self._dtypes: Mapping[str, Any] = self._reader.get_variable_to_dtype_map()
-        except _READ_ERRORS as error:
-            raise CheckpointError(
-                f"The checkpoint {self.prefix!r} cannot be opened: {_text(error)}",
-                fix="pass the prefix of a complete checkpoint: its .index and all its "
-                ".data files, or its V1 file.",
-            ) from error
-
-    def keys(self) -> list[str]:
-        """Names of the tensors, sorted."""
-        return sorted(self._shapes)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._shapes
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of a tensor; raises MissingVariableError if there is none."""
-        self._require(key)
-        return tuple(self._shapes[key])
-
-    def dtype(self, key: str) -> tf.DType:
-        """The type of a tensor; raises MissingVariableError if there is none."""
-        self._require(key)
-        return tf.dtypes.as_dtype(self._dtypes[key])
-
-    def read(self, key: str) -> Any:
-        """Reads a tensor.
-
-        Args:
-            key: Its name.
-
-        Returns:
-            A NumPy array, of objects for strings.
-
-        Raises:
-            MissingVariableError: If the checkpoint has no such tensor.
-            CheckpointError: If the tensor cannot be read, or its checksum is wrong.
-        """
-        self._require(key)
-        try:
-            value = np.asarray(self._reader.get_tensor(key))
-        except _READ_ERRORS as error:
-            raise CheckpointError(
-                f"The tensor {key!r} of the checkpoint {self.prefix!r} cannot be "
-                f"read: {_text(error)}",
-                fix="copy the checkpoint again, or use another one; this one is "
-                "damaged.",
-            ) from error
-        if value.shape != self.shape(key):
-            raise CheckpointError(
-                f"The tensor {key!r} of the checkpoint {self.prefix!r} is damaged: its "
-                f"shape is {value.shape}, and the index says {self.shape(key)}.",
-                fix="copy the checkpoint again, or use another one.",
-            )
-        return value
-
-    def _require(self, key: str) -> None:
-        if key not in self._shapes:
-            raise MissingVariableError(
-                f"The checkpoint {self.prefix!r} has no tensor {key!r}"
-                f"{nearest(key, self._shapes)}.",
-                fix="take a name that the checkpoint has.",
-            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -289,21 +182,3 @@ def _shape_text(shape: Sequence[int | None] | None) -> str:
     if shape is None:
         return " of unknown shape"
     return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
-
-
-def _literal_pattern(prefix: str) -> str:
-    """Escapes what TensorFlow would match as a pattern, but for the shard number.
-
-    A V2 prefix is not matched; it is opened as it stands.
-    """
-    if os.path.exists(prefix + ".index"):
-        return prefix
-    shards = re.search(r"-\?+-of-\d+$", prefix)
-    stem = prefix[: shards.start()] if shards else prefix
-    return re.sub(r"([*?\[\]\\])", r"\\\1", stem) + (shards.group() if shards else "")
-
-
-def _text(error: BaseException) -> str:
-    """What an error says, without the C++ class that says it."""
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

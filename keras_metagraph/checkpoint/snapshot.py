@@ -26,11 +26,11 @@ def take_snapshot(variables: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         >>> int(values["step"])
         3
     """
-    return {name: _read(variable) for name, variable in variables.items()}
+    return {name: read_value(variable) for name, variable in variables.items()}
 
 
-def _read(variable: Any) -> tf.Tensor:
-    """Reads one variable, or turns an array into a tensor."""
+def read_value(variable: Any) -> tf.Tensor:
+    """Reads one variable, of the first replica, or turns an array into a tensor."""
     held = getattr(variable, "value", variable)
     if callable(held):  # tf.Variable.value is a method, keras.Variable.value is not.
         held = variable

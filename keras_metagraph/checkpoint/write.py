@@ -98,7 +98,9 @@ def _write_files(
 ) -> Manifest:
     """Writes data, index, meta and manifest; takes them back unless all are there."""
     directory, base = os.path.split(target)
-    json.dumps(progress)  # What cannot be written is refused before anything is.
+    json.dumps(
+        progress, allow_nan=False
+    )  # What cannot be written is refused before anything is.
     temporary = os.path.join(
         directory, f".{base}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     )

@@ -1,86 +1,29 @@
 """Binds what traces captured from outside to nodes of the flat graph.
 
-Handles of variables are the variables' nodes. A lookup table is made again with its
-contents, which the table initializer imports. Other tensors are constants, and large
-ones variables, for a graph has no room for them.
+Handles of variables are the variables' nodes. Lookup tables are made again. Other
+tensors become constants, and large ones variables, for which a graph has no room.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_metagraph.errors import ExportError
-from keras_metagraph.export.names import NamedVariable
+from keras_metagraph.export.names import NamedVariable, node_name
+from keras_metagraph.export.nodes import const_node
 from keras_metagraph.export.scopes import layer_of
+from keras_metagraph.export.tables import add_table, table_type
 from keras_metagraph.export.trace import Trace
-from keras_metagraph.graph.ir import Node
+from keras_metagraph.graph.ir import Graph, TensorName
 
 _LARGEST_CONSTANT = 1 << 20  # bytes
-_CHANGES_TABLE = ("LookupTableInsert", "LookupTableRemove", "LookupTableImport")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Table:
-    """A lookup table that a model uses.
-
-    Attributes:
-        name: Name of its node.
-        handle: The table's resource; its contents are read when the graph is made.
-        key_dtype: Type of its keys.
-        value_dtype: Type of its values.
-        mutable: Whether the graph changes it.
-    """
-
-    name: str
-    handle: Any
-    key_dtype: tf.DType
-    value_dtype: tf.DType
-    mutable: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Captured:
-    """What traces captured, sorted.
-
-    Attributes:
-        variables: Names of variables, by the id of a captured handle or tensor.
-        others: Variables, and large tensors, that the model does not list.
-        tables: Lookup tables, by the id of the captured handle.
-        constants: Small tensors, by their id.
-    """
-
-    variables: dict[int, str]
-    others: list[Any]
-    tables: dict[int, Table]
-    constants: dict[int, Any]
-
-
-def further_variables(
-    traces: Sequence[Trace], known: Sequence[NamedVariable]
-) -> list[Any]:
-    """Variables that the traces use and the model does not list, in order of use."""
-    handles = {id(h) for v in known for h in handles_of(v.variable)}
-    found: list[Any] = []
-    for trace in traces:
-        by_handle = {id(h): v for v in trace.variables for h in handles_of(v)}
-        for _, external in trace.captures:
-            if id(external) in handles:
-                continue
-            if id(external) in by_handle:
-                found.append(by_handle[id(external)])
-            elif _is_large(external):
-                found.append(LargeTensor(external, f"captured/tensor_{len(found)}"))
-            else:
-                continue
-            handles.add(id(external))
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
 class LargeTensor:
-    """A tensor that a model uses without owning it, treated as a variable."""
+    """A tensor that a model uses without owning it, kept as variables are."""
 
     tensor: Any
     name: str
@@ -110,6 +53,49 @@ class LargeTensor:
         return self.tensor.numpy()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bound:
+    """What the captures of traces are in the flat graph.
+
+    Attributes:
+        tensors: The tensor to take, by the id of what was captured.
+        table_initializers: Nodes that fill the lookup tables.
+    """
+
+    tensors: dict[int, TensorName]
+    table_initializers: list[str]
+
+    def of(self, trace: Trace) -> dict[str, TensorName]:
+        """The tensors to take for the placeholders of one trace."""
+        return {name: self.tensors[id(external)] for name, external in trace.captures}
+
+
+def further_variables(
+    traces: Sequence[Trace], known: Sequence[NamedVariable]
+) -> list[Any]:
+    """Variables that traces use and the model does not list, in order of their use.
+
+    Args:
+        traces: The traced graphs.
+        known: The model's own variables.
+
+    Returns:
+        `tf.Variable`s, and `LargeTensor`s.
+    """
+    seen = {id(handle) for v in known for handle in handles_of(v.variable)}
+    found: list[Any] = []
+    for trace in traces:
+        owners = {id(handle): v for v in trace.variables for handle in handles_of(v)}
+        for _, external in trace.captures:
+            owner = owners.get(id(external))
+            if owner is None and _is_large(external):
+                owner = LargeTensor(external, f"captured/tensor_{len(found)}")
+            if owner is not None and id(external) not in seen:
+                seen.update(id(handle) for handle in handles_of(owner))
+                found.append(owner)
+    return found
+
+
 def handles_of(variable: Any) -> Iterator[Any]:
     """The resource handles of a Keras or TensorFlow variable.
 
@@ -122,39 +108,56 @@ def handles_of(variable: Any) -> Iterator[Any]:
         yield component.handle
 
 
-def sort_captures(
-    traces: Sequence[Trace], variables: Sequence[NamedVariable]
-) -> Captured:
-    """Says for everything that traces captured what it becomes.
+def bind_captures(
+    graph: Graph,
+    traces: Sequence[Trace],
+    variables: Sequence[NamedVariable],
+    model_name: str,
+) -> Bound:
+    """Adds tables and constants to a graph, and says what each capture becomes.
+
+    Args:
+        graph: The flat graph, with the nodes of the variables in it.
+        traces: The traced graphs.
+        variables: All variables, those that the traces found included.
+        model_name: Name of the model; its scope is left out.
+
+    Returns:
+        The tensor for every capture.
 
     Raises:
         ExportError: If something is neither variable nor table nor plain tensor.
     """
-    names = {id(h): v.name for v in variables for h in handles_of(v.variable)}
-    captured = Captured(names, [], {}, {})
+    bound = Bound({}, [])
+    for variable in variables:
+        for handle in handles_of(variable.variable):
+            bound.tensors[id(handle)] = TensorName(variable.name)
     unknown: list[str] = []
     for trace in traces:
         for placeholder, external in trace.captures:
-            key = id(external)
-            if key in names or key in captured.tables or key in captured.constants:
+            if id(external) in bound.tensors:
                 continue
+            layer = layer_of(placeholder, model_name)
             if external.dtype not in (tf.resource, tf.variant):
-                captured.constants[key] = external
-                continue
-            table = _table(trace, placeholder, external)
-            if table is not None:
-                captured.tables[key] = table
+                name = _new_name(graph, layer, "Const")
+                graph.add(const_node(name, external.numpy(), external.dtype))
+            elif kind := table_type(trace.graph, placeholder):
+                name = _new_name(graph, layer, "table")
+                filled = add_table(graph, name, external, kind)
+                bound.table_initializers.append(filled)
             else:
-                unknown.append(f"{layer_of(placeholder)}: {external!r}")
+                unknown.append(f"in {layer or 'the model'}: {external!r}")
+                continue
+            bound.tensors[id(external)] = TensorName(name)
     if unknown:
         raise ExportError(
             "The model uses resources that are neither variables nor lookup tables, "
-            "and cannot be written to a graph:",
+            "so a graph cannot hold them:",
             findings=unknown,
             fix="keep datasets and iterators out of the model, or leave the graph that "
             'uses them out: graphs=("predict",).',
         )
-    return captured
+    return bound
 
 
 def _is_large(external: Any) -> bool:
@@ -164,37 +167,7 @@ def _is_large(external: Any) -> bool:
     return bool(size * external.dtype.size > _LARGEST_CONSTANT)
 
 
-def _table(trace: Trace, placeholder: str, handle: Any) -> Table | None:
-    """The table behind a captured handle, if it is one."""
-    users = [n for n in trace.graph.nodes.values() if _uses(n, placeholder)]
-    inner = [
-        node
-        for function in trace.graph.functions.values()
-        for node in function.graph.nodes.values()
-    ]
-    lookups = [n for n in users if "Tout" in n.attrs and _is_table_op(n)] or [
-        n for n in inner if "Tout" in n.attrs and _is_table_op(n)
-    ]
-    if not lookups:
-        return None
-    scope = [part for part in layer_of(placeholder).split("/") if "Lookup" not in part]
-    return Table(
-        name="/".join([*scope, "table"]),
-        handle=handle,
-        key_dtype=tf.as_dtype(lookups[0].attrs["Tin"].type),
-        value_dtype=tf.as_dtype(lookups[0].attrs["Tout"].type),
-        mutable=any(n.op.startswith(_CHANGES_TABLE) for n in [*users, *inner]),
-    )
-
-
-def _uses(node: Node, placeholder: str) -> bool:
-    return any(tensor.node == placeholder for tensor in node.inputs)
-
-
-def _is_table_op(node: Node) -> bool:
-    return node.op.startswith("LookupTable")
-
-
-def constants_and_tables(captured: Captured) -> Mapping[int, Any]:
-    """Placeholder."""
-    return {}
+def _new_name(graph: Graph, layer: str, kind: str) -> str:
+    """A name in the layer's scope; scopes that only a lookup opens are left out."""
+    parts = [part for part in layer.split("/") if part and "Lookup" not in part]
+    return graph.unique_name(node_name("/".join([*parts, kind])))

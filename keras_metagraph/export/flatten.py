@@ -92,7 +92,7 @@ def place_trace(
         outputs=tf.nest.map_structure(place, trace.outputs),
         loss=place(trace.loss),
         effects=[names[name] for name in effects if name in names],
-        layers={names[name]: layer_of(name) for name in kept},
+        layers={names[name]: layer_of(name, model_name) for name in kept},
     )
 
 

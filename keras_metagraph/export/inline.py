@@ -100,9 +100,7 @@ def _begin(graph: Graph, call: Node) -> str | None:
     return name
 
 
-def _resolve(
-    tensor: TensorName, replaced: dict[TensorName, TensorName]
-) -> TensorName:
+def _resolve(tensor: TensorName, replaced: dict[TensorName, TensorName]) -> TensorName:
     """Follows a tensor through inlined calls."""
     while tensor in replaced:
         tensor = replaced[tensor]

@@ -170,9 +170,8 @@ def _inside(path: str, model_name: str) -> str:
 def _further_optimizers(model: Any) -> Iterator[Any]:
     """Optimizers that a subclassed model keeps beside the one it is compiled with."""
     for value in list(vars(model).values()):
-        if (
-            isinstance(value, keras.optimizers.Optimizer)
-            and value is not getattr(model, "optimizer", None)
+        if isinstance(value, keras.optimizers.Optimizer) and value is not getattr(
+            model, "optimizer", None
         ):
             yield value
 

@@ -9,7 +9,7 @@ from keras_metagraph.graph.ir import AttrValue, Node, TensorName
 
 
 def attr(value: Any) -> AttrValue:
-    """An attribute for a dtype, shape, bool, int, float, text, list of dtypes or tensor.
+    """An attribute: a dtype, a shape, a number, a text, dtypes in a list, a tensor.
 
     Example:
         >>> attr(tf.float32).type

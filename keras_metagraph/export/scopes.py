@@ -78,9 +78,9 @@ def plain_names(
     return renamed
 
 
-def layer_of(name: str) -> str:
+def layer_of(name: str, model_name: str) -> str:
     """The scope that a node of the trace lies in, as a user knows it."""
-    scope, _, _ = _NUMBERS.sub("", name).rpartition("/")
+    scope, _, _ = _without_model(_NUMBERS.sub("", name), model_name).rpartition("/")
     return scope
 
 

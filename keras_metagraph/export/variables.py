@@ -51,7 +51,12 @@ def add_variable(graph: Graph, variable: NamedVariable) -> VariableNodes:
     shape = tf.TensorShape(held.shape)
     graph.add(
         make_node(
-            name, "VarHandleOp", container="", shared_name=name, dtype=dtype, shape=shape
+            name,
+            "VarHandleOp",
+            container="",
+            shared_name=name,
+            dtype=dtype,
+            shape=shape,
         )
     )
     initial = _add_initial_value(graph, name, dtype, shape, held)
@@ -75,7 +80,7 @@ def add_variable(graph: Graph, variable: NamedVariable) -> VariableNodes:
 def _add_initial_value(
     graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape, held: Any
 ) -> str:
-    """Adds what the initializer assigns: a small constant, or one value to fill with."""
+    """Adds what the initializer assigns: a constant, or one value to fill with."""
     scope = f"{name}/Initializer"
     size = shape.num_elements() or 0
     value = np.asarray(held) if size <= _LARGEST_INSPECTED else None
@@ -121,7 +126,8 @@ def add_saver(
     names = [variable.name for variable in variables]
     dtypes = [variable.dtype for variable in variables]
     graph.add(const_node("save/filename/input", "model"))
-    for name, default in (("save/filename", "save/filename/input"),) + (
+    for name, default in (
+        ("save/filename", "save/filename/input"),
         ("save/Const", "save/filename"),
     ):
         graph.add(

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from keras_metagraph.errors import FormatError, nearest
 from keras_metagraph.formats import prefixes
+from keras_metagraph.formats.assets import assets_directory
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.formats.protos import read_meta_graph
 
@@ -51,7 +52,7 @@ class MetaGraphLayout:
             kind="meta_graph",
             meta_graphs=[read_meta_graph(file)],
             checkpoint=located.checkpoint,
-            assets_directory=_assets(os.path.dirname(prefix)),
+            assets_directory=assets_directory(os.path.dirname(prefix)),
             note=located.note,
         )
 
@@ -80,11 +81,6 @@ def _prefix(path: str) -> str:
         if path.endswith(ending):
             return path.removesuffix(ending)
     return prefixes.graph_prefix(path)
-
-
-def _assets(directory: str) -> str | None:
-    path = os.path.join(directory, "assets")
-    return path if os.path.isdir(path) else None
 
 
 def _require_entries(directory: str) -> None:

@@ -4,6 +4,7 @@ import os
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.formats import prefixes
+from keras_metagraph.formats.assets import assets_directory
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.formats.protos import read_saved_model
 
@@ -49,13 +50,12 @@ class SavedModelLayout:
             )
         meta_graphs = read_saved_model(file)
         located = prefixes.locate(os.path.join(directory, "variables", "variables"))
-        assets = os.path.join(directory, "assets")
         return Export(
             path=file,
             kind="saved_model",
             meta_graphs=meta_graphs,
             checkpoint=located.checkpoint,
-            assets_directory=assets if os.path.isdir(assets) else None,
+            assets_directory=assets_directory(directory),
             note=located.note,
         )
 

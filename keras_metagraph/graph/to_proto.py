@@ -109,8 +109,8 @@ def function_to_proto(
         _write_argument(function_def, place, body.nodes[name])
     for place, tensor in enumerate(function.results):
         arg = signature.output_arg[place]
-        writer.write_type(arg, tensor)
         function_def.ret[arg.name] = writer.text(tensor)
+        writer.write_type(arg, tensor)
     for place, name in enumerate(function.control_results):
         function_def.control_ret[signature.control_output[place]] = name
     arguments = set(function.arguments)

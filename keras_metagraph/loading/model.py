@@ -104,9 +104,10 @@ class MetaGraphModel(keras.Model):
         optimizer = self.optimizer
         loss = optimizer.loss
         fetches = [*optimizer.operations, *([loss] if loss else [])]
-        values = self.meta_graph.executor.function(fetches, list(feeds))(
-            list(feeds.values())
+        step = self.meta_graph.executor.function(
+            fetches, list(feeds), before=[loss] if loss else []
         )
+        values = step(list(feeds.values()))
         if optimizer.counts_itself:
             optimizer.iterations.assign_add(1)
         return self._logs(values[-1] if loss else None)

@@ -1,8 +1,7 @@
 """Loads the files that this package wrote: the same Keras model, and where it stood."""
 
 import json
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,8 +16,8 @@ from keras_metagraph.errors import (
     ProtocolVersionError,
 )
 from keras_metagraph.formats.layout import Export
+from keras_metagraph.loading.assignment import restore_trainable, restore_variables
 from keras_metagraph.loading.objects import resolve_objects
-from keras_metagraph.loading.state import restore_trainable, restore_variables
 
 COLLECTION = "keras_metagraph"
 # The newest protocol of the collection that this version reads. Raise it when an older
@@ -100,30 +99,35 @@ def read_description(meta_graph_def: Any) -> dict[str, Any]:
     """
     values = meta_graph_def.collection_def[COLLECTION].bytes_list.value
     try:
-        fields = json.loads(values[0])
-        protocol = fields["protocol"]
-        if type(protocol) is int and protocol > PROTOCOL:
-            raise ProtocolVersionError(
-                f"The file has protocol {protocol}, and this version of "
-                f"keras_metagraph reads protocols up to {PROTOCOL}. "
-                f"It was written by: {fields.get('versions')}",
-                fix="install a newer keras_metagraph.",
-            )
-        _check_description(fields)
+        return _parse_description(values)
+    except ProtocolVersionError:
+        raise
     except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, MetaGraphError):
-            raise
         problem = f"The collection {COLLECTION!r} of the file is damaged: {error!r}"
         raise FormatError(
             problem, fix='load its graph with rebuild="graph", or use another file.'
         ) from error
+
+
+def _parse_description(values: Sequence[bytes]) -> dict[str, Any]:
+    """Parses the JSON; of a protocol that this version does not know nothing else."""
+    fields = json.loads(values[0])
+    protocol = fields["protocol"]
+    if type(protocol) is not int or protocol < 1:
+        raise ValueError(f"protocol {protocol!r}")
+    if protocol > PROTOCOL:
+        raise ProtocolVersionError(
+            f"The file has protocol {protocol}, and this version of keras_metagraph "
+            f"reads protocols up to {PROTOCOL}. It was written by: "
+            f"{fields.get('versions')}",
+            fix="install a newer keras_metagraph.",
+        )
+    _check_description(fields)
     return dict(fields)
 
 
 def _check_description(fields: dict[str, Any]) -> None:
     """Checks the types of the fields that are used."""
-    if type(fields["protocol"]) is not int or fields["protocol"] < 1:
-        raise ValueError(f"protocol {fields['protocol']!r}")
     for key in ("model", "compile_config"):
         if not isinstance(fields[key], dict | None):
             raise TypeError(key)
@@ -157,9 +161,8 @@ def _rebuild(
         except MetaGraphError:
             raise
         except Exception as error:  # Constructors of any class, with values of a file.
-            problem = (
-                f"The model could not be made from its config: {_first_line(error)}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            problem = f"The model could not be made from its config: {reason}"
             raise CustomObjectError(
                 problem,
                 fix="see that the classes are those that the model was saved with, and "
@@ -216,7 +219,3 @@ def _zeros(shape: tuple[int | None, ...], dtype: str) -> Any:
     if dtype == "string":
         return keras.ops.convert_to_tensor(np.full(sizes, "", dtype=object))
     return keras.ops.zeros(sizes, dtype=dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -71,12 +71,17 @@ class SessionExecutor:
         arrays = [None if value is None else value.numpy() for value in values]
         return tf.nest.pack_sequence_as(fetches, arrays)
 
-    def function(self, fetches: Sequence[str], feeds: Sequence[str]) -> Runner:
+    def function(
+        self, fetches: Sequence[str], feeds: Sequence[str], before: Sequence[str] = ()
+    ) -> Runner:
         """A callable from fed values to fetched ones, usable in a `tf.function`.
 
         Args:
             fetches: Tensor names (`name:index`) and operation names.
             feeds: Tensor names; `name` alone stands for `name:0`.
+            before: Those of the fetches that are wanted as they were before the
+                updates of the run. A session left that to chance where the graph does
+                not say it.
 
         Returns:
             A callable that takes the values in the order of `feeds` and returns one
@@ -87,10 +92,10 @@ class SessionExecutor:
                 fetches need is not fed.
             UntrustedContentError: If the fetches need ops that are not run.
         """
-        key = (tuple(fetches), tuple(feeds))
+        key = (tuple(fetches), tuple(feeds), tuple(before))
         if key not in self._functions:
             with tf.init_scope():
-                self._functions[key] = self._make_function(fetches, feeds)
+                self._functions[key] = self._make_function(*key)
         return self._functions[key]
 
     def reads(self, fetches: Sequence[str], feeds: Sequence[str] = ()) -> set[str]:
@@ -139,11 +144,14 @@ class SessionExecutor:
             )
         return [TensorName.parse(name) for name in fetches]
 
-    def _make_function(self, fetches: Sequence[str], feeds: Sequence[str]) -> Runner:
+    def _make_function(
+        self, fetches: Sequence[str], feeds: Sequence[str], before: Sequence[str]
+    ) -> Runner:
         fed = [TensorName.parse(name) for name in feeds]
         roots = self._roots([*fetches, *feeds])[: len(fetches)]
         names, used = cone(self.graph, roots, set(fed))
-        part = self._importable(names, roots, fed)
+        early, _ = cone(self.graph, self._roots(before), set(fed))
+        part = self._importable(names, roots, fed, early)
         require_safe(part)
         self._initialize_tables(names)
         # A feed that nothing needs is accepted and ignored, as in TensorFlow 1.
@@ -186,12 +194,16 @@ class SessionExecutor:
         return runner
 
     def _importable(
-        self, names: set[str], roots: Sequence[TensorName], fed: Sequence[TensorName]
+        self,
+        names: set[str],
+        roots: Sequence[TensorName],
+        fed: Sequence[TensorName],
+        early: set[str],
     ) -> Graph:
         """The nodes to import: no variables, no fed placeholders, private tables."""
         cut = {tensor.node for tensor in fed}
         part = self.graph.subgraph(names)
-        part = prepare_for_session(part)
+        part = prepare_for_session(part, early)
         part = Graph(
             {n: v for n, v in part.nodes.items() if n not in self.variables},
             part.functions,

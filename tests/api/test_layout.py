@@ -32,6 +32,14 @@ def test_module_says_what_it_is(path):
     assert path.read_text().startswith(('"""', 'r"""'))
 
 
+def test_every_room_is_a_package():
+    rooms = {path.parent for path in MODULES}
+
+    assert {
+        _id(room) for room in rooms if not (room / "__init__.py").is_file()
+    } == set()
+
+
 def test_unit_tests_mirror_the_package():
     unit = ROOT / "tests" / "unit"
     rooms = {test.parent.relative_to(unit) for test in unit.rglob("test_*.py")}
@@ -57,9 +65,8 @@ def test_every_public_name_is_on_the_page_of_names():
         r"^\.\. auto(?:class|function|module):: (\S+)", page, re.MULTILINE
     )
 
-    assert {name.removeprefix("keras_metagraph.") for name in listed} == set(
-        kmg.__all__
-    )
+    names = {name.removeprefix("keras_metagraph.") for name in listed}
+    assert set(kmg.__all__) <= names
 
 
 def test_every_room_has_a_floor_in_the_design_page():

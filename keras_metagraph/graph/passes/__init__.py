@@ -1,9 +1,8 @@
 """Passes: what is done to a graph before it runs, one file each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from keras_metagraph.graph.ir import Graph
-from keras_metagraph.graph.passes.early_updates import early_updates
 from keras_metagraph.graph.passes.repair_attributes import repair_attributes
 from keras_metagraph.graph.passes.resource_handles import resource_handles
 from keras_metagraph.graph.passes.resource_variables import resource_variables
@@ -17,13 +16,6 @@ REPAIRS: tuple[Pass, ...] = (
     upgrade_ops,  # looks at the attributes that the ops have now
 )
 """Make a file's graph one that TensorFlow reads as its writer meant it."""
-
-RESOURCES: tuple[Pass, ...] = (
-    resource_handles,  # leaves no reference but those to variables
-    resource_variables,
-)
-"""Leave no reference-typed tensor in a graph."""
-
 
 def run_passes(graph: Graph, passes: Sequence[Pass]) -> PassResult:
     """Runs passes in order; the notes of all are kept.
@@ -56,24 +48,17 @@ def repair(graph: Graph) -> Graph:
     return run_passes(graph, REPAIRS).graph
 
 
-def prepare_for_session(graph: Graph) -> Graph:
+def prepare_for_session(graph: Graph, early: Collection[str] = ()) -> Graph:
     """A repaired graph without references, as a wrapped function takes it.
 
     Args:
-        graph: A repaired graph; it is not changed.
+        graph: What one run needs of a repaired graph; it is not changed.
+        early: Names of nodes that read variables before updates that the graph does
+            not order before them (`resource_variables`).
 
     Returns:
         The graph with `VarHandleOp` nodes under the names of its variables.
     """
-    return run_passes(graph, RESOURCES).graph
-
-
-__all__ = [
-    "REPAIRS",
-    "RESOURCES",
-    "PassResult",
-    "early_updates",
-    "prepare_for_session",
-    "repair",
-    "run_passes",
-]
+    # The first pass leaves no reference but those to variables.
+    graph = resource_handles(graph).graph
+    return resource_variables(graph, early).graph

@@ -10,7 +10,6 @@ from keras_metagraph.graph.ir import AttrValue, Graph, Node, TensorName
 
 FLOAT = tf.float32.as_datatype_enum
 INT32 = tf.int32.as_datatype_enum
-INT64 = tf.int64.as_datatype_enum
 STRING = tf.string.as_datatype_enum
 RESOURCE = tf.resource.as_datatype_enum
 VARIANT = tf.variant.as_datatype_enum

@@ -7,6 +7,7 @@ run sees the updated value.
 
 import dataclasses
 from collections import deque
+from collections.abc import Collection
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import ref_ops
@@ -39,10 +40,13 @@ class References:
 
     Args:
         graph: A graph with reference variables.
+        early: Names of nodes that take the values before all updates that the graph
+            does not order before them.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, early: Collection[str] = ()) -> None:
         self._graph = graph
+        self._early = early
         self._users = graph.consumers()
         self.origins: dict[TensorName, int] = {}
         self.updates: dict[str, int] = {}
@@ -174,7 +178,7 @@ class References:
 
     def _earlier_updates(self, node: Node, mask: int) -> list[str]:
         """Updates that a session ran before `node`, ordered by the graph or not."""
-        if not mask or node.name in self._conditional:
+        if not mask or node.name in self._conditional or node.name in self._early:
             return []
         position = self._positions.get(node.name, -1)
         return [

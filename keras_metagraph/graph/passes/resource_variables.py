@@ -10,11 +10,11 @@ own, ordered behind what that op waits for.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 from keras_metagraph.graph import op_defs
 from keras_metagraph.graph.ir import AttrValue, Graph, Node, TensorName
 from keras_metagraph.graph.passes import build, ref_ops
-from keras_metagraph.graph.passes.early_updates import FORMER_REFERENCE
 from keras_metagraph.graph.passes.references import References
 from keras_metagraph.graph.passes.result import PassResult
 
@@ -23,19 +23,28 @@ _JOINS = {"Exit", "Merge", "NextIteration"}
 _NOT_REPEATED = {"CheckNumerics", "Identity", "Print"}
 
 
-def resource_variables(graph: Graph) -> PassResult:
-    """Replaces all reference variables of a graph and what uses them."""
+def resource_variables(graph: Graph, early: Collection[str] = ()) -> PassResult:
+    """Replaces all reference variables of a graph and what uses them.
+
+    Args:
+        graph: What one run needs.
+        early: Names of nodes that take the values before all updates that the graph
+            does not order before them; the others take what a session gave them.
+
+    Returns:
+        The graph with `VarHandleOp` nodes under the names of the variables.
+    """
     if not any(node.op in ref_ops.VARIABLES for node in graph.nodes.values()):
         return PassResult(graph, False)
-    return PassResult(_Translation(graph).run(), True)
+    return PassResult(_Translation(graph, early).run(), True)
 
 
 class _Translation:
     """One run of the pass."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, early: Collection[str]) -> None:
         self._graph = graph
-        self._references = References(graph)
+        self._references = References(graph, early)
         self._rewriter = build.Rewriter(graph)
         self._updates: dict[str, str] = {}  # name of an update -> of its resource form
         self._reads: dict[TensorName, TensorName] = {}
@@ -134,7 +143,6 @@ class _Translation:
             attrs = _form_attrs(node, op)
         if type_name:
             attrs["dtype"] = build.type_attr(build.dtype_of(node, type_name))
-            attrs[FORMER_REFERENCE] = build.bool_attr(True)
         handles, after = self._take_handles(node.inputs[:count])
         values = [self._value(node, tensor) for tensor in node.inputs[count:]]
         controls = self._controls([*node.control_inputs, *after])
@@ -234,8 +242,7 @@ class _Translation:
 
 
 def _read(name: str, handle: TensorName, dtype: AttrValue, controls: list[str]) -> Node:
-    attrs = {"dtype": dtype, FORMER_REFERENCE: build.bool_attr(True)}
-    return Node(name, "ReadVariableOp", [handle], controls, attrs)
+    return Node(name, "ReadVariableOp", [handle], controls, {"dtype": dtype})
 
 
 def _validates(assign: Node) -> bool:

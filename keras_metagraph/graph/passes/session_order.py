@@ -3,9 +3,9 @@
 Where nothing in the graph orders a read of a variable and an update of it, the session
 still had an order, the same at every step: BERT's optimizer, for one, assigns the global
 step beside the learning rate that reads it, and its runs took the new value. The rule is
-that of the executor of TF 1.x (`core/common_runtime/executor.cc`, `ScheduleReady`): of
-the nodes that became ready, cheap ones go on in the same thread, the last expensive one
-too if there are none, the others are queued.
+that of the executor (`core/common_runtime/executor.cc`, `ScheduleReady`): of the nodes
+that became ready, cheap ones go on in the same thread, the last expensive one too if
+there are none; the others go to the thread pool, which takes the newest first.
 """
 
 from collections import deque
@@ -42,21 +42,28 @@ def session_order(graph: Graph) -> dict[str, int]:
         waiting[node.name] = len(before)
         for name in before:
             users[name].append(node)
-    pool = deque(name for name, count in waiting.items() if not count)
     positions: dict[str, int] = {}
+    pool: list[str] = []
     inline: deque[str] = deque()
+
+    def schedule(ready: list[Node]) -> None:
+        inline.extend(node.name for node in ready if node.op in _CHEAP)
+        expensive = [node.name for node in ready if node.op not in _CHEAP]
+        if expensive and not inline:
+            inline.append(expensive.pop())
+        pool.extend(expensive)
+
+    # The executor starts at one source node that all others without inputs wait for.
+    schedule([graph.nodes[name] for name, count in waiting.items() if not count])
     while inline or pool:
-        name = inline.popleft() if inline else pool.popleft()
+        name = inline.popleft() if inline else pool.pop()
         positions[name] = len(positions)
-        expensive = []
+        ready = []
         for user in users[name]:
             waiting[user.name] -= 1
             if not waiting[user.name]:
-                where = inline if user.op in _CHEAP else expensive
-                where.append(user.name)
-        last = [expensive.pop()] if expensive and not inline else []
-        pool.extend(expensive)
-        inline.extend(last)
+                ready.append(user)
+        schedule(ready)
     return positions
 
 

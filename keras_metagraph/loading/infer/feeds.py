@@ -24,6 +24,7 @@ _PIPELINE_PREFIXES = (
 )
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _PARSERS = ("ParseExample", "ParseSingleExample", "ParseSequenceExample", "DecodeCSV")
+_HUB = "/hub_input/"
 _HANDLES = (tf.resource, tf.variant)
 
 
@@ -69,7 +70,8 @@ def find_feeds(analysis: GraphAnalysis, saver: str = "") -> list[Feed]:
         elif node.op.startswith(_PIPELINE_PREFIXES) or _generates(analysis, node):
             for tensor in _cut(analysis, node):
                 feeds.append(_feed(analysis, tensor, "pipeline"))
-    return feeds
+    # TF-Hub keeps the graph of a module beside the copy that the user called.
+    return [f for f in feeds if _HUB not in f"/{f.tensor.node}"] or feeds
 
 
 def _placeholder(analysis: GraphAnalysis, node: Node, saver: str) -> list[Feed]:

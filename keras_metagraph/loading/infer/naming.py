@@ -19,6 +19,7 @@ _OUTPUT = re.compile(
     r"|y_?(hat|pred|conv|_out)|inference|embed|decoded|reconstruct|hypothesis"
 )
 _LOSS = re.compile(r"(^|[^a-z])(total_?)?(loss|cost|objective)([^a-z]|$)")
+_PLAIN_LOSS = re.compile(r"(total_?|train_?)?(loss|cost)(_op|_val(ue)?|_\d+)?")
 _FLAG = re.compile(
     r"(is_?)?train(ing)?(_(flag|phase|mode|bool|ph))?$|^is_?train|phase([^a-z]|$)|learning_phase"
 )
@@ -57,6 +58,11 @@ def is_output(name: str) -> bool:
 def is_loss(name: str) -> bool:
     """Whether a node is called as losses are."""
     return bool(_LOSS.search(last(name)))
+
+
+def is_plain_loss(name: str) -> bool:
+    """Whether a node is called a loss and nothing more."""
+    return bool(_PLAIN_LOSS.fullmatch(last(name)))
 
 
 def is_training_flag(name: str) -> bool:
@@ -143,14 +149,16 @@ def output_keys(
         Tensor names by key. For a node whose name says nothing (`dense_1/BiasAdd`),
         the key is that of its scope.
     """
+    tensors = list(tensors)
+    scopes = [tensor.node.rpartition("/")[0] for tensor in tensors]
     short = {}
-    for tensor in tensors:
+    for tensor, scope in zip(tensors, scopes, strict=True):
         if str(tensor) in given:
             short[tensor] = given[str(tensor)].replace("/", "_")
             continue
-        head, _, tail = tensor.node.rpartition("/")
-        if head and is_generic(graph, tensor.node):
-            tail = head.rpartition("/")[2]
+        tail = tensor.node.rpartition("/")[2]
+        if scope and scopes.count(scope) == 1 and is_generic(graph, tensor.node):
+            tail = scope.rpartition("/")[2]
         short[tensor] = f"{tail}_{tensor.index}" if tensor.index else tail
     return _unique(short)
 

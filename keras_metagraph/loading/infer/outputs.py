@@ -7,13 +7,15 @@ weights give, or what nothing uses.
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import tensorflow as tf
 
+from keras_metagraph.graph import op_defs
 from keras_metagraph.graph.ir import Node, TensorName
 from keras_metagraph.loading.infer import naming
 from keras_metagraph.loading.infer.analysis import SHAPE_OPS, GraphAnalysis
+from keras_metagraph.loading.infer.dependence import Dependence
 from keras_metagraph.loading.infer.roles import Roles
 from keras_metagraph.loading.infer.updates import Training
 
@@ -44,6 +46,8 @@ class OutputFinder:
         training: Its backward part.
         roles: Its inputs and labels.
         losses: What it minimizes.
+        networks: Names of the variables that are trained apart from each other, where
+            there are several such groups.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class OutputFinder:
         training: Training,
         roles: Roles,
         losses: Sequence[TensorName],
+        networks: Sequence[Collection[str]] = (),
     ) -> None:
         self._analysis = analysis
+        self._networks = networks
         self._nodes = analysis.graph.nodes
         self._order = {name: place for place, name in enumerate(self._nodes)}
         self._training = training
@@ -79,7 +85,8 @@ class OutputFinder:
         }
         if self._losses:
             heads = self._met_by_labels() or self._last_weighted()
-            found = self._with_ends(heads) | found
+            between = dict.fromkeys(self._between_networks(), "one network gives it to another")
+            found = self._with_ends(heads) | between | found
         elif not found:
             found = self._unused()
         return {
@@ -97,12 +104,12 @@ class OutputFinder:
         if node is None or not self._counts(node):
             return False
         mask = self._roles.dependence[tensor]
-        return (
-            bool(mask & self._roles.inputs)
-            and not mask & self._roles.labels
-            and tensor.node not in self._analysis.in_frames
-            and self._analysis.dtype(tensor) not in _HANDLES
-        )
+        dtype = self._analysis.dtype(tensor)
+        if dtype in _HANDLES or (dtype is None and op_defs.op_def(node.op)):
+            return False
+        if not self._roles.inputs:  # a graph that takes nothing
+            return True
+        return bool(mask & self._roles.inputs) and not mask & self._roles.labels
 
     def _counts(self, node: Node) -> bool:
         """Whether a node belongs to the forward computation."""
@@ -129,7 +136,9 @@ class OutputFinder:
                 continue
             for tensor in node.inputs:
                 if dependence[tensor] & roles.trained and self.is_prediction(tensor):
-                    met.setdefault(self._before_loss(tensor, node))
+                    head = self._outside(self._before_loss(tensor, node))
+                    if head is not None:
+                        met.setdefault(head)
         tensors = [t for t in met if not self._is_scalar(t)] or list(met)
         return self._earliest(tensors)
 
@@ -147,6 +156,22 @@ class OutputFinder:
             )
         ]
 
+    def _outside(self, tensor: TensorName) -> TensorName | None:
+        """The prediction that went into a loop or a branch, if it is a single one."""
+        seen = {tensor}
+        while tensor.node in self._analysis.in_frames | self._analysis.in_branches:
+            before = {
+                t
+                for t in self._nodes[tensor.node].inputs
+                if self._roles.dependence[t] & self._roles.trained
+                and self.is_prediction(t)
+            }
+            if len(before) != 1 or before & seen:
+                return None
+            (tensor,) = before
+            seen.add(tensor)
+        return tensor
+
     def _before_loss(self, tensor: TensorName, user: Node) -> TensorName:
         """Steps back over what a loss does to a prediction before it meets labels."""
         while True:
@@ -156,30 +181,44 @@ class OutputFinder:
                 self._analysis.graph, node.name
             ):
                 return tensor
-            constant = all(
-                t == before[0] or not self._roles.dependence[t] for t in node.inputs
-            )
-            scope = node.name.rpartition("/")[0]
-            inside = scope and f"{user.name}/".startswith(f"{scope}/")
-            own = inside and not before[0].node.startswith(f"{scope}/")
-            if not (
-                node.op in _LOSS_STEPS
-                or (node.op in _LOSS_STEPS_WITH_CONSTANT and constant)
-                or (node.op in _RESHAPING and own)
-            ):
+            if not self._is_loss_step(node, before[0], user):
                 return tensor
             tensor = before[0]
+
+    def _is_loss_step(self, node: Node, before: TensorName, user: Node) -> bool:
+        """Whether a node is part of the loss rather than of the prediction."""
+        if node.op in _LOSS_STEPS:
+            return True
+        if node.op in _LOSS_STEPS_WITH_CONSTANT:
+            return all(
+                t == before or not self._roles.dependence[t] for t in node.inputs
+            )
+        if node.op not in _RESHAPING:
+            return False
+        scope = node.name.rpartition("/")[0]
+        if scope:  # made by the loss function in its own scope
+            inside = f"{user.name}/".startswith(f"{scope}/")
+            return inside and not before.node.startswith(f"{scope}/")
+        # tf.nn.softmax_cross_entropy_with_logits flattens the outer dimensions; what
+        # the user gave a name to is what the user calls the prediction.
+        flattens = user.op == "SoftmaxCrossEntropyWithLogits" and (
+            node.op == "Reshape"
+            and self._nodes[node.inputs[1].node].op.startswith("Concat")
+        )
+        return flattens or not naming.is_generic(self._analysis.graph, before.node)
 
     # Without labels: what the last weights give.
 
     def _last_weighted(self) -> list[TensorName]:
         """What follows the last weights on each way to the loss, activations too."""
         weighted = self._roles.weighted.keys()
-        last = []
-        for name in sorted(weighted, key=self._order.__getitem__):
-            later = self._analysis.reach([name], within=self._roles.forward)
-            if later & weighted == {name}:
-                last.append(self._through_activation(TensorName(name)))
+        before = self._analysis.ancestors(
+            tensor for name in weighted for tensor in self._nodes[name].inputs
+        )
+        last = [
+            self._through_activation(TensorName(name))
+            for name in sorted(weighted - before, key=self._order.__getitem__)
+        ]
         return [t for t in dict.fromkeys(last) if self.is_prediction(t)]
 
     def _through_activation(self, tensor: TensorName) -> TensorName:
@@ -199,6 +238,37 @@ class OutputFinder:
                 return tensor
             tensor = following
 
+    # Several networks: what one gives to the next.
+
+    def _between_networks(self) -> list[TensorName]:
+        """What one network computes and another one's weights are applied to.
+
+        A generator's samples, an actor's actions.
+        """
+        if len(self._networks) < 2:
+            return []
+        bits = {
+            TensorName(name): 1 << place
+            for place, names in enumerate(self._networks)
+            for name in names
+        }
+        networks = Dependence(self._analysis, bits)
+        goes_on = self._analysis.ancestors(map(TensorName, self._roles.weighted))
+        passed: dict[TensorName, None] = {}
+        for name in sorted(
+            self._loss_nodes & goes_on, key=self._order.__getitem__
+        ):
+            mask = networks.node(name)
+            for tensor in self._nodes[name].inputs:
+                if (
+                    networks[tensor]
+                    and networks[tensor] != mask
+                    and self.is_prediction(tensor)
+                ):
+                    passed.setdefault(tensor)
+        tensors = [self._outside(t) for t in passed if not self._is_scalar(t)]
+        return self._earliest([t for t in tensors if t is not None])
+
     # What nothing uses.
 
     @functools.cached_property
@@ -210,6 +280,7 @@ class OutputFinder:
             for tensor in self._analysis.output_tensors[name]
             if name not in self._loss_nodes
             and name not in self._side_nodes
+            and name not in self._analysis.in_frames
             and self.is_prediction(tensor)
             and not self._used(tensor)
         ]
@@ -230,31 +301,39 @@ class OutputFinder:
 
     @functools.cached_property
     def _side_nodes(self) -> frozenset[str]:
-        """What only a metric uses to decide, or an update of a variable to compute."""
+        """What only metrics use to decide, or updates of variables to compute."""
+        return self._backwards(self._feeds_writes) | self._backwards(self._decides)
+
+    def _backwards(
+        self, belongs: Callable[[Node, Collection[str]], bool]
+    ) -> frozenset[str]:
+        """Nodes that belong to a set, tested from the last ones backwards."""
         found: set[str] = set()
-        queue = deque(self._nodes)
+        queue = deque(reversed(self._nodes))
         while queue:
             node = self._nodes[queue.popleft()]
-            if node.name in found or not self._is_side(node, found):
-                continue
-            found.add(node.name)
-            queue.extend(t.node for t in node.inputs if t.node in self._nodes)
+            if (
+                node.name not in found
+                and self._analysis.users[node.name]
+                and self._counts(node)
+                and belongs(node, found)
+            ):
+                found.add(node.name)
+                queue.extend(t.node for t in node.inputs if t.node in self._nodes)
         return frozenset(found)
 
-    def _is_side(self, node: Node, found: set[str]) -> bool:
+    def _feeds_writes(self, node: Node, found: Collection[str]) -> bool:
         users = self._analysis.users[node.name]
-        if not users or not self._counts(node):
+        return all(self._analysis.is_write(u) or u.name in found for u in users)
+
+    def _decides(self, node: Node, found: Collection[str]) -> bool:
+        if node.op not in _DECISIONS or (
+            naming.is_output(node.name)
+            and not naming.is_generic(self._analysis.graph, node.name)
+        ):
             return False
-        if all(self._analysis.is_write(u) or u.name in found for u in users):
-            return True
-        return (
-            node.op in _DECISIONS
-            and (
-                naming.is_generic(self._analysis.graph, node.name)
-                or not naming.is_output(node.name)
-            )
-            and all(self._needs_labels(u) or u.name in found for u in users)
-        )
+        users = self._analysis.users[node.name]
+        return all(self._needs_labels(u) or u.name in found for u in users)
 
     def _with_ends(self, heads: list[TensorName]) -> dict[TensorName, str]:
         """The predictions that the loss is made of, and what is computed from them."""

@@ -24,6 +24,7 @@ class Roles:
         aside: Feeds that are no data: training flags, dropout rates, constants.
         losses: What the graph minimizes.
         skipped: Nodes that do not count: the backward part, and what follows it.
+        trained: The variables that training changes.
         labels: The labels, where the caller named them.
         inputs: The inputs, where the caller named them.
 
@@ -43,6 +44,7 @@ class Roles:
         aside: Collection[TensorName],
         losses: Sequence[TensorName],
         skipped: Collection[str],
+        trained: Collection[str],
         labels: Collection[TensorName] | None = None,
         inputs: Collection[TensorName] | None = None,
     ) -> None:
@@ -53,7 +55,7 @@ class Roles:
         bits = {feed.tensor: 1 << place for place, feed in enumerate(self.feeds)}
         self.trained = 1 << len(self.feeds)
         self._aside = self._mask(bits, aside)
-        sources = bits | {TensorName(name): self.trained for name in analysis.trained}
+        sources = bits | {TensorName(name): self.trained for name in trained}
         cut = {feed.tensor.node for feed in self.feeds if feed.kind == "pipeline"}
         self.dependence = Dependence(analysis, sources, cut)
         data = (self.trained - 1) & ~self._aside
@@ -125,17 +127,50 @@ class Roles:
 
         A label meets the prediction after the last weight; an input meets weights on
         its way. Some losses do apply weights to labels (a CRF's transitions, NCE), so
-        names count too, as long as an input is left.
+        names count too, as long as a prediction without them is left.
         """
         reached = self._loss_mask & data
         applied = 0
         for mask in self.weighted.values():
             applied |= mask
-        named = 0
-        for place, feed in enumerate(self.feeds):
-            if naming.is_label(feed.tensor.node):
-                named |= 1 << place
-        labels = reached & (~applied | named)
-        if not reached & ~labels:
-            labels = reached & ~applied
-        return labels if reached & ~labels else 0
+        unused = reached & ~applied
+        named = sum(
+            1 << place
+            for place, feed in enumerate(self.feeds)
+            if naming.is_label(feed.tensor.node)
+        )
+        unused &= ~self._added(unused & ~named, unused)
+        for labels in (unused | (reached & named), unused):
+            if labels and self._predicts_without(labels, reached & ~labels):
+                return labels
+        return 0
+
+    def _added(self, unnamed: int, candidates: int) -> int:
+        """Feeds that are added to a prediction before labels meet it.
+
+        They are skip connections and masks of logits, so inputs.
+        """
+        added, otherwise = 0, 0
+        for name in self.forward:
+            node = self._analysis.graph.nodes[name]
+            masks = [self.dependence[tensor] & ~self._aside for tensor in node.inputs]
+            if not any(mask & self.trained for mask in masks):
+                continue
+            for mask in masks:
+                if mask & unnamed and not mask & self.trained:
+                    if node.op in ("Add", "AddV2"):
+                        added |= mask & unnamed
+                    else:
+                        otherwise |= mask & unnamed
+        added &= ~otherwise
+        return added if candidates & ~added else 0
+
+    def _predicts_without(self, labels: int, inputs: int) -> bool:
+        """Whether the graph computes something with weights before labels come in."""
+        if not inputs:
+            return False
+        for name in self.forward:
+            mask = self.dependence.node(name)
+            if mask & self.trained and mask & inputs and not mask & labels:
+                return True
+        return False

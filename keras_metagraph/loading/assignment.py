@@ -8,7 +8,6 @@ import keras
 
 from keras_metagraph.checkpoint.restore import TensorReader
 from keras_metagraph.errors import (
-    CheckpointError,
     MissingVariableError,
     ShapeMismatchError,
     nearest,
@@ -109,6 +108,9 @@ def _pair(
 
     By name where the names are the same ones. Layers without a name of their own are
     numbered through the process, so that names may differ: then by role and place.
+
+    Raises:
+        ShapeMismatchError: If variables have no counterpart; lists all of them.
     """
     if {v.name for v in live} == {record["name"] for record in records}:
         by_name = {record["name"]: record for record in records}

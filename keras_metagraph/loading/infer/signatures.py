@@ -1,0 +1,158 @@
+"""Chooses the signature that says what a graph takes and gives."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_metagraph.errors import FormatError, SignatureError, nearest
+from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.loading.infer import session_bundle
+
+_DEFAULT = "serving_default"
+_PREFERRED = ("predict", "prediction", "predictions", "serving", "default", "inference")
+# TF2 SavedModels keep initializers and train ops under these names.
+_RESERVED_PREFIX = "__saved_model_"
+_SESSION_BUNDLE = "serving_signatures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A signature of a MetaGraph, with plain tensors.
+
+    Attributes:
+        name: Its key in the file.
+        method: Its method name; empty in a session_bundle.
+        inputs: Tensors by key; a sparse tensor is three.
+        outputs: Tensors by key.
+        missing: What it names and the graph does not have.
+    """
+
+    name: str
+    method: str
+    inputs: dict[str, TensorName]
+    outputs: dict[str, TensorName]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether it describes a training or evaluation graph."""
+        return "supervised" in self.method or "loss" in self.outputs
+
+
+def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
+    """Reads the signatures of a MetaGraph, those of a session_bundle too.
+
+    Args:
+        meta_graph_def: The MetaGraph.
+        graph: Its graph.
+
+    Returns:
+        The signatures by name; not the ones that TensorFlow reserves for itself.
+    """
+    found = {}
+    for name, signature in sorted(meta_graph_def.signature_def.items()):
+        if not name.startswith(_RESERVED_PREFIX):
+            found[name] = _checked(
+                name,
+                signature.method_name,
+                _tensors(signature.inputs),
+                _tensors(signature.outputs),
+                graph,
+            )
+    for message in meta_graph_def.collection_def[_SESSION_BUNDLE].any_list.value if (
+        _SESSION_BUNDLE in meta_graph_def.collection_def
+    ) else ():
+        try:
+            bundle = session_bundle.read_signatures(message.value)
+        except FormatError:
+            continue
+        for name, sides in bundle.items():
+            found.setdefault(
+                name, _checked(name, "", sides["inputs"], sides["outputs"], graph)
+            )
+    return found
+
+
+def choose_signature(
+    signatures: Mapping[str, Signature], name: str | None
+) -> Signature | None:
+    """Chooses the one that a model is made of.
+
+    Args:
+        signatures: What the file has.
+        name: The caller's choice.
+
+    Returns:
+        The caller's, else `serving_default`, else the one that is called or works like
+        a prediction; `None` if no signature has outputs.
+
+    Raises:
+        SignatureError: If the caller's is not there, or names what is not in the graph.
+    """
+    if name is not None:
+        if name not in signatures:
+            raise SignatureError(
+                f"The file has no signature {name!r}{nearest(name, signatures)}.",
+                findings=[f"there is {known!r}" for known in signatures],
+                fix="take one of the names above."
+                if signatures
+                else "leave out `signature` and name inputs and outputs.",
+            )
+        if signatures[name].missing:
+            raise SignatureError(
+                f"The signature {name!r} names tensors that the graph does not have:",
+                findings=signatures[name].missing,
+                fix="take another signature, or name inputs and outputs.",
+            )
+        return signatures[name]
+    usable = [s for s in signatures.values() if s.outputs and not s.missing]
+    return min(usable, key=_preference) if usable else None
+
+
+def _preference(signature: Signature) -> tuple[bool, bool, int, bool, str]:
+    name = signature.name.lower()
+    place = _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
+    return (
+        signature.name != _DEFAULT,
+        not signature.inputs,
+        place,
+        not signature.method.endswith("predict"),
+        signature.name,
+    )
+
+
+def _tensors(infos: Mapping[str, Any]) -> dict[str, str]:
+    """Tensor names by key; the parts of a sparse one as `key_indices` and so on."""
+    names = {}
+    for key, info in sorted(infos.items()):
+        if info.HasField("coo_sparse"):
+            parts = info.coo_sparse
+            names[f"{key}_indices"] = parts.indices_tensor_name
+            names[f"{key}_values"] = parts.values_tensor_name
+            names[f"{key}_shape"] = parts.dense_shape_tensor_name
+        elif info.HasField("composite_tensor"):
+            for place, part in enumerate(info.composite_tensor.components):
+                names[f"{key}_{place}"] = part.name
+        else:
+            names[key] = info.name
+    return names
+
+
+def _checked(
+    name: str,
+    method: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    graph: Graph,
+) -> Signature:
+    sides = [
+        {key: TensorName.parse(text) for key, text in side.items()}
+        for side in (inputs, outputs)
+    ]
+    missing = tuple(
+        f"signature {name!r}: {key!r} is {tensor}, which is not in the graph"
+        for side in sides
+        for key, tensor in side.items()
+        if tensor.node not in graph.nodes
+    )
+    return Signature(name, method, sides[0], sides[1], missing)
