@@ -1,15 +1,15 @@
 """Collections of a MetaGraphDef: lists of nodes, numbers, bytes or messages, by name.
 
 Kinds are chosen as TensorFlow 1 chooses them. A text that names a tensor of the graph,
-`"dense/Relu:0"`, or an operation, `"^init"`, makes a list of nodes; objects of user
-classes go through the functions registered for their collection.
+`"dense/Relu:0"`, or an operation, `"^init"`, and a variable of the model make a list of
+nodes; objects of user classes go through the functions registered for their
+collection.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from google.protobuf.any_pb2 import Any as AnyProto
 from google.protobuf.message import DecodeError, Message
@@ -88,7 +88,10 @@ def check_name(name: str) -> str:
 
 
 def write_collections(
-    meta_graph_def: Any, collections: Mapping[str, Iterable[Any]], graph: Graph
+    meta_graph_def: Any,
+    collections: Mapping[str, Any],
+    graph: Graph,
+    variable_names: Mapping[int, str],
 ) -> None:
     """Writes user collections into a MetaGraphDef.
 
@@ -96,6 +99,7 @@ def write_collections(
         meta_graph_def: The message to write to.
         collections: Values by collection; a single value counts as a list of one.
         graph: The graph in which names of nodes are looked up.
+        variable_names: Names of the model's variables, by the variable's id.
 
     Raises:
         ExportError: If values have no form in a file, or a collection mixes kinds.
@@ -104,7 +108,12 @@ def write_collections(
     for name, values in collections.items():
         check_name(name)
         listed = _as_list(values)
-        encoded = [_encode(name, value, graph) for value in listed]
+        encoded = [
+            ("node_list", f"{variable_names[id(value)]}:0")
+            if id(value) in variable_names
+            else _encode(name, value, graph)
+            for value in listed
+        ]
         kinds = sorted({kind for kind, _ in encoded})
         if "" in kinds:
             findings += [
@@ -210,8 +219,3 @@ def _node_reference(text: str, graph: Graph) -> str | None:
         return text[1:] if text[1:] in graph.nodes else None
     tensor = TensorName.parse(text)
     return text if str(tensor) == text and tensor.node in graph.nodes else None
-
-
-def variable_of(value: Any) -> bool:
-    """Whether a value of a collection is a Keras variable."""
-    return isinstance(value, keras.Variable)

@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from keras_metagraph.export.effects import side_effects
 from keras_metagraph.export.scopes import layer_of, plain_names
-from keras_metagraph.export.trace import Trace
+from keras_metagraph.export.trace import Trace, TracedOutput
 from keras_metagraph.graph.ir import Function, Graph, Node, TensorName
 from keras_metagraph.graph.to_proto import attr_functions, reachable_functions
 
@@ -26,14 +24,14 @@ class Placed:
     """Where the parts of a trace are in the flat graph.
 
     Attributes:
-        outputs: Its outputs, as a structure of tensor names.
-        loss: The tensor of the batch loss, if there is one.
+        outputs: Its outputs, flat, with the new names of their tensors.
+        loss: The batch loss, if there is one.
         effects: Names of the nodes to run for its side effects.
         layers: The layer's scope of each node that came with it.
     """
 
-    outputs: Any
-    loss: str | None
+    outputs: tuple[TracedOutput, ...]
+    loss: TracedOutput | None
     effects: list[str]
     layers: dict[str, str]
 
@@ -63,9 +61,8 @@ def place_trace(
     source = trace.graph
     bound = dict(zip(trace.arguments, arguments, strict=True)) | dict(captures)
     effects = side_effects(source, trace.effects)
-    roots = {TensorName.parse(name).node for name in _leaves(trace.outputs)}
-    if trace.loss is not None:
-        roots.add(TensorName.parse(trace.loss).node)
+    returned = [*trace.outputs, *([trace.loss] if trace.loss else [])]
+    roots = {TensorName.parse(name).node for out in returned for name in out.tensors}
     wanted = source.ancestors([*roots, *effects], stop=bound)
     kept = [name for name in source.nodes if name in wanted and name not in bound]
     taken = {name.lower() for name in graph.nodes}
@@ -85,19 +82,16 @@ def place_trace(
         _rename_functions(node, functions)
         graph.add(node)
 
-    def place(name: str | None) -> str | None:
-        return None if name is None else str(moved(TensorName.parse(name)))
+    def placed(output: TracedOutput) -> TracedOutput:
+        tensors = (str(moved(TensorName.parse(name))) for name in output.tensors)
+        return dataclasses.replace(output, tensors=tuple(tensors))
 
     return Placed(
-        outputs=tf.nest.map_structure(place, trace.outputs),
-        loss=place(trace.loss),
+        outputs=tuple(placed(output) for output in trace.outputs),
+        loss=placed(trace.loss) if trace.loss else None,
         effects=[names[name] for name in effects if name in names],
         layers={names[name]: layer_of(name, model_name) for name in kept},
     )
-
-
-def _leaves(structure: Any) -> list[str]:
-    return [leaf for leaf in tf.nest.flatten(structure) if leaf is not None]
 
 
 def _take_functions(

@@ -216,23 +216,28 @@ def label_specs(
         step: `"train_step"` or `"test_step"`.
         outputs: Specs of what the model returns.
         given: Specs of the labels from the user; wins over anything else.
-        given_weight: Specs of the sample weights, or True for one a sample.
+        given_weight: Specs of the sample weights; True for one a sample, False for
+            none.
         taken: Names of the inputs.
 
     Returns:
         Labels and sample weights, each a structure of named specs or None.
     """
-    data = seen_data(model, step) or seen_data(model, "train_step")
-    labels, weights = (None, None) if data is None else data[1:]
-    if given is not None:
-        labels = given
-    elif data is None:
-        labels = _labels_of_loss(getattr(model, "loss", None), outputs, model)
-    if given_weight is not None:
-        weights = None if given_weight is False else given_weight
-        if weights is True:
-            weights = tf.TensorSpec([None], keras.backend.floatx())
-    used = set(taken)
+    own = seen_data(model, step)
+    data = own or seen_data(model, "train_step") or seen_data(model, "test_step")
+    labels = given
+    if given is None:
+        labels = (
+            data[1]
+            if data is not None
+            else _labels_of_loss(getattr(model, "loss", None), outputs, model)
+        )
+    weights = own[2] if own is not None else None
+    if given_weight is True:
+        weights = tf.TensorSpec([None], keras.backend.floatx())
+    elif given_weight is not None:
+        weights = given_weight or None
+    used = {name.lower() for name in taken}
     return (
         _labels(labels, LABELS, model, used),
         _labels(weights, SAMPLE_WEIGHT, model, used),
@@ -287,7 +292,7 @@ def _label_of_loss(loss: Any, output: Any) -> Any:
 
 def _leaf_names(structure: Any, defaults: list[str]) -> list[str]:
     """Names by dict keys where there are any, else the given ones."""
-    paths = _paths(structure)
+    paths = structure_paths(structure)
     names = []
     for path, default in zip(paths, defaults, strict=True):
         keys = [str(part) for part in path]
@@ -296,15 +301,15 @@ def _leaf_names(structure: Any, defaults: list[str]) -> list[str]:
     return names
 
 
-def _paths(structure: Any) -> list[tuple[Any, ...]]:
-    """The path of each leaf, in the order of `tf.nest.flatten`."""
+def structure_paths(structure: Any) -> list[tuple[Any, ...]]:
+    """The keys and places on the way to each leaf, in the order of `tf.nest`."""
     if isinstance(structure, Mapping):
         items: Iterable[tuple[Any, Any]] = sorted(structure.items())
     elif isinstance(structure, list | tuple):
         items = enumerate(structure)
     else:
         return [()]
-    return [(key, *rest) for key, value in items for rest in _paths(value)]
+    return [(key, *rest) for key, value in items for rest in structure_paths(value)]
 
 
 def _named(structure: Any, names: list[str], used: set[str]) -> Any:

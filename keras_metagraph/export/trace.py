@@ -16,8 +16,29 @@ import tensorflow as tf
 from keras_metagraph.errors import ExportError
 from keras_metagraph.export.inline import inline_calls
 from keras_metagraph.export.scopes import MarkedNames
+from keras_metagraph.export.specs import structure_paths
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TracedOutput:
+    """A tensor that a traced function returns.
+
+    Attributes:
+        path: Keys and places on the way to it in the returned structure.
+        tensors: Its name; of a sparse or ragged one the names of its parts.
+        spec: Its spec.
+    """
+
+    path: tuple[Any, ...]
+    tensors: tuple[str, ...]
+    spec: Any
+
+    @property
+    def part_specs(self) -> list[Any]:
+        """A spec for each of the tensors."""
+        return list(tf.nest.flatten(self.spec, expand_composites=True))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,9 +49,8 @@ class Trace:
         graph: Its nodes, named by layer.
         arguments: Names of the placeholders of its inputs, flat.
         captures: Placeholders of what it uses from outside, and what that is.
-        outputs: What it returns, as a structure of tensor names; a sparse or ragged
-            tensor is the list of its parts.
-        specs: The specs of the outputs, in the same structure.
+        outputs: What it returns, flat.
+        specs: The specs of what it returns, in its structure.
         loss: The batch loss as it is optimized, if one could be found.
         effects: Nodes that must run for the step to be taken: assignments and such.
         variables: The `tf.Variable`s that it uses.
@@ -39,9 +59,9 @@ class Trace:
     graph: Graph
     arguments: tuple[str, ...]
     captures: tuple[tuple[str, Any], ...]
-    outputs: Any
+    outputs: tuple[TracedOutput, ...]
     specs: Any
-    loss: str | None
+    loss: TracedOutput | None
     effects: tuple[str, ...]
     variables: tuple[Any, ...]
 
@@ -90,6 +110,46 @@ def trace_step(model: Any, step: str, data: tuple[Any, ...]) -> Trace:
     return _trace(run, data, f"{step} of model {model.name!r}")
 
 
+def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
+    """Traces a function of the user for a signature.
+
+    Args:
+        function: A `tf.function` with an input signature, or a concrete function.
+        what: How to call it in an error.
+
+    Returns:
+        The specs of its arguments by name, and the graph.
+
+    Raises:
+        ExportError: If the function does not say what it takes.
+    """
+    concrete = function
+    if hasattr(function, "get_concrete_function"):
+        if getattr(function, "input_signature", None) is None:
+            raise ExportError(
+                f"The signature {what!r} is a tf.function that does not say what it "
+                f"takes. Received: {function!r}",
+                fix="decorate it with tf.function(input_signature=[...]), or pass "
+                "function.get_concrete_function(...).",
+            )
+        concrete = function.get_concrete_function()
+    if not hasattr(concrete, "structured_input_signature"):
+        raise ExportError(
+            f"The signature {what!r} is no tf.function. Received: {function!r}",
+            fix="decorate it with tf.function(input_signature=[...]).",
+        )
+    positional, named = concrete.structured_input_signature
+    specs: dict[str, Any] = {}
+    for place, spec in enumerate(tf.nest.flatten((positional, named))):
+        if isinstance(spec, tf.TypeSpec):
+            specs[getattr(spec, "name", None) or f"input_{place}"] = spec
+
+    def call(*args: Any) -> tuple[Any, None]:
+        return concrete(*args), None
+
+    return specs, _trace(call, tuple(specs.values()), f"signature {what!r}")
+
+
 def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> Trace:
     """Traces a function that returns what the graph returns and its loss or None."""
 
@@ -115,30 +175,33 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
         graph=graph,
         arguments=tuple(placeholders[:count]),
         captures=tuple(zip(placeholders[count:], external, strict=True)),
-        outputs=tf.nest.map_structure(lambda t: _returned(graph, t), outputs),
+        outputs=tuple(_outputs(graph, outputs)),
         specs=tf.nest.map_structure(_spec, outputs),
-        loss=None if loss is None else _returned(graph, loss),
+        loss=next(_outputs(graph, loss), None),
         effects=tuple(op.name for op in concrete.graph.control_outputs),
         variables=tuple(concrete.graph.variables),
     )
 
 
-def _returned(graph: Graph, tensor: Any) -> Any:
-    """The tensor that a function returns, by the name it has before the return.
+def _outputs(graph: Graph, structure: Any) -> Iterator[TracedOutput]:
+    """The tensors of a returned structure."""
+    leaves = tf.nest.flatten(structure)
+    for path, tensor in zip(structure_paths(structure), leaves, strict=True):
+        if tensor is not None:
+            parts = tf.nest.flatten(tensor, expand_composites=True)
+            names = tuple(_returned(graph, part.name) for part in parts)
+            yield TracedOutput(path, names, _spec(tensor))
 
-    TensorFlow puts an `Identity` behind each returned tensor that waits for all side
-    effects.
+
+def _returned(graph: Graph, tensor_name: str) -> str:
+    """The name that a returned tensor has before the return.
+
+    TensorFlow puts an `Identity` behind it that waits for all side effects.
     """
-    if isinstance(tensor, tf.SparseTensor | tf.RaggedTensor):
-        parts = tf.nest.flatten(tensor, expand_composites=True)
-        return [_returned(graph, part) for part in parts]
-    if tensor is None:
-        return None
-    name = TensorName.parse(tensor.name)
-    node = graph.nodes[name.node]
+    node = graph.nodes[TensorName.parse(tensor_name).node]
     if node.op == "Identity" and "/" not in node.name:
         return str(node.inputs[0])
-    return str(name)
+    return tensor_name
 
 
 def _spec(tensor: Any) -> Any:

@@ -1,7 +1,13 @@
-"""Variables of a model as TensorFlow 1 resource variables, and the saver over them."""
+"""Variables of a model as TensorFlow 1 resource variables.
+
+Weights are no constants in the graph, whose size is limited. So a weight's initial
+value is not the one that it has, which is in the checkpoint, but one to start from: a
+matrix has random numbers of the usual size, others the one value that all elements
+have, or zeros.
+"""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -15,19 +21,24 @@ from keras_metagraph.graph.ir import Graph
 _LARGEST_CONSTANT = 16
 _LARGEST_INSPECTED = 1 << 16
 
-FILENAME_TENSOR = "save/Const:0"
-SAVE_TENSOR = "save/control_dependency:0"
-RESTORE_OP = "save/restore_all"
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VariableNodes:
-    """The nodes of one variable."""
+    """The nodes of one variable.
+
+    Attributes:
+        name: Name of its handle.
+        role: Its role in the model (`NamedVariable.role`).
+        dtype: Type of its value.
+        trainable: Whether the model trains it.
+        initial_value: Name of the node that makes its initial value.
+    """
 
     name: str
     role: str
     dtype: tf.DType
-    definition: VariableDef
+    trainable: bool
+    initial_value: str
 
     @property
     def read(self) -> str:
@@ -39,172 +50,93 @@ class VariableNodes:
         """Name of the node that gives it its initial value."""
         return f"{self.name}/Assign"
 
+    def definition(self) -> bytes:
+        """The `VariableDef` for collections."""
+        message = VariableDef(
+            variable_name=f"{self.name}:0",
+            initial_value_name=f"{self.initial_value}:0",
+            initializer_name=self.initializer,
+            snapshot_name=f"{self.read}:0",
+            is_resource=True,
+            trainable=self.trainable,
+        )
+        return bytes(message.SerializeToString(deterministic=True))
+
 
 def add_variable(graph: Graph, variable: NamedVariable) -> VariableNodes:
     """Adds handle, initial value, initializer and read of a variable.
 
-    Weights are no constants in the graph, whose size is limited: large variables start
-    with zeros, or with the one value that all elements have.
+    Args:
+        graph: The graph to add them to.
+        variable: The variable.
+
+    Returns:
+        The names of its nodes.
     """
     name, held = variable.name, variable.variable
-    dtype = tf.as_dtype(held.dtype)
-    shape = tf.TensorShape(held.shape)
-    graph.add(
-        make_node(
-            name,
-            "VarHandleOp",
-            container="",
-            shared_name=name,
-            dtype=dtype,
-            shape=shape,
-        )
-    )
-    initial = _add_initial_value(graph, name, dtype, shape, held)
+    dtype, shape = tf.as_dtype(held.dtype), tf.TensorShape(held.shape)
+    handle = {"container": "", "shared_name": name, "dtype": dtype, "shape": shape}
+    graph.add(make_node(name, "VarHandleOp", **handle))
+    if variable.role == "weight" and dtype.is_floating and (shape.rank or 0) > 1:
+        initial = _add_random(graph, name, dtype, shape)
+    else:
+        initial = _add_constant(graph, name, dtype, shape, _start_value(variable))
     graph.add(
         make_node(f"{name}/Assign", "AssignVariableOp", [name, initial], dtype=dtype)
     )
     graph.add(
         make_node(f"{name}/Read/ReadVariableOp", "ReadVariableOp", [name], dtype=dtype)
     )
-    definition = VariableDef(
-        variable_name=f"{name}:0",
-        initial_value_name=f"{initial}:0",
-        initializer_name=f"{name}/Assign",
-        snapshot_name=f"{name}/Read/ReadVariableOp:0",
-        is_resource=True,
-        trainable=variable.trainable,
-    )
-    return VariableNodes(name, variable.role, dtype, definition)
+    return VariableNodes(name, variable.role, dtype, variable.trainable, initial)
 
 
-def _add_initial_value(
-    graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape, held: Any
+def _start_value(variable: NamedVariable) -> Any:
+    """The value to start from: an array, or a number for all elements."""
+    held = variable.variable
+    dtype = tf.as_dtype(held.dtype)
+    size = tf.TensorShape(held.shape).num_elements() or 0
+    if dtype == tf.string:
+        return ""
+    counts = dtype.is_integer and variable.role == "optimizer"
+    if variable.role == "metric" or counts or size > _LARGEST_INSPECTED or not size:
+        return 0
+    value = np.asarray(held)
+    if size > _LARGEST_CONSTANT:
+        return value.flat[0] if (value == value.flat[0]).all() else 0
+    return value
+
+
+def _add_constant(
+    graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape, value: Any
 ) -> str:
-    """Adds what the initializer assigns: a constant, or one value to fill with."""
+    """Adds a constant, or a tensor filled with a number."""
     scope = f"{name}/Initializer"
-    size = shape.num_elements() or 0
-    value = np.asarray(held) if size <= _LARGEST_INSPECTED else None
-    if value is not None and size <= _LARGEST_CONSTANT:
-        node = graph.add(const_node(f"{scope}/initial_value", value, dtype))
-        return node.name
-    fill = "" if dtype == tf.string else 0
-    if value is not None and (value == value.flat[0]).all():
-        fill = value.flat[0]
-    dims = graph.add(const_node(f"{scope}/shape", shape.as_list(), tf.int32))
-    fill_node = graph.add(const_node(f"{scope}/value", fill, dtype))
-    node = graph.add(
-        make_node(
-            f"{scope}/Fill",
-            "Fill",
-            [dims.name, fill_node.name],
-            T=dtype,
-            index_type=tf.int32,
-        )
+    if np.ndim(value) or not shape.rank:
+        return graph.add(const_node(f"{scope}/initial_value", value, dtype)).name
+    dims = graph.add(const_node(f"{scope}/shape", shape.as_list(), tf.int32)).name
+    fill = graph.add(const_node(f"{scope}/value", value, dtype)).name
+    types = {"T": dtype, "index_type": tf.int32}
+    return graph.add(make_node(f"{scope}/Fill", "Fill", [dims, fill], **types)).name
+
+
+def _add_random(
+    graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape
+) -> str:
+    """Adds random numbers of the size that Glorot's initializer gives them."""
+    scope = f"{name}/Initializer"
+    *_, inputs, outputs = shape.as_list()
+    kernel = (shape.num_elements() or 0) / max(inputs * outputs, 1)
+    scale = math.sqrt(2.0 / max(kernel * (inputs + outputs), 1.0))
+    dims = graph.add(const_node(f"{scope}/shape", shape.as_list(), tf.int32)).name
+    drawn = make_node(
+        f"{scope}/TruncatedNormal",
+        "TruncatedNormal",
+        [dims],
+        dtype=dtype,
+        T=tf.int32,
+        seed=0,
+        seed2=0,
     )
-    return node.name
-
-
-def add_group(graph: Graph, name: str, members: Iterable[str]) -> str:
-    """Adds a node that does nothing but wait for others."""
-    graph.add(make_node(name, "NoOp", control=list(dict.fromkeys(members))))
-    return name
-
-
-def add_saver(
-    graph: Graph, variables: Sequence[VariableNodes], also: Iterable[str] = ()
-) -> Any:
-    """Adds the nodes that `tf.train.Saver` would add.
-
-    Args:
-        graph: The graph, with the variables in it.
-        variables: What is saved and restored, under its own names.
-        also: Nodes to run with each restore: initializers of what is not saved.
-
-    Returns:
-        The `SaverDef` for them.
-    """
-    names = [variable.name for variable in variables]
-    dtypes = [variable.dtype for variable in variables]
-    graph.add(const_node("save/filename/input", "model"))
-    for name, default in (
-        ("save/filename", "save/filename/input"),
-        ("save/Const", "save/filename"),
-    ):
-        graph.add(
-            make_node(
-                name,
-                "PlaceholderWithDefault",
-                [default],
-                dtype=tf.string,
-                shape=tf.TensorShape([]),
-            )
-        )
-    for scope in ("save/SaveV2", "save/RestoreV2"):
-        graph.add(const_node(f"{scope}/tensor_names", names, tf.string))
-        graph.add(const_node(f"{scope}/shape_and_slices", [""] * len(names), tf.string))
-    graph.add(
-        make_node(
-            "save/SaveV2",
-            "SaveV2",
-            [
-                "save/Const",
-                "save/SaveV2/tensor_names",
-                "save/SaveV2/shape_and_slices",
-                *(variable.read for variable in variables),
-            ],
-            dtypes=dtypes,
-        )
-    )
-    graph.add(
-        make_node(
-            "save/control_dependency",
-            "Identity",
-            ["save/Const"],
-            ["save/SaveV2"],
-            T=tf.string,
-        )
-    )
-    graph.add(
-        make_node(
-            "save/RestoreV2",
-            "RestoreV2",
-            [
-                "save/Const",
-                "save/RestoreV2/tensor_names",
-                "save/RestoreV2/shape_and_slices",
-            ],
-            dtypes=dtypes,
-        )
-    )
-    add_group(graph, RESTORE_OP, [*_add_restores(graph, variables), *also])
-    return tf.compat.v1.train.SaverDef(
-        filename_tensor_name=FILENAME_TENSOR,
-        save_tensor_name=SAVE_TENSOR,
-        restore_op_name=RESTORE_OP,
-        max_to_keep=5,
-        keep_checkpoint_every_n_hours=10000.0,
-        version=tf.compat.v1.train.SaverDef.V2,
-    )
-
-
-def _add_restores(graph: Graph, variables: Sequence[VariableNodes]) -> list[str]:
-    """Adds what assigns each restored tensor to its variable."""
-    assigns = []
-    for index, variable in enumerate(variables):
-        suffix = f"_{index}" if index else ""
-        identity = make_node(
-            f"save/Identity{suffix}",
-            "Identity",
-            [f"save/RestoreV2:{index}"],
-            T=variable.dtype,
-        )
-        assign = make_node(
-            f"save/AssignVariableOp{suffix}",
-            "AssignVariableOp",
-            [variable.name, identity.name],
-            dtype=variable.dtype,
-        )
-        graph.add(identity)
-        graph.add(assign)
-        assigns.append(assign.name)
-    return assigns
+    factor = graph.add(const_node(f"{scope}/stddev", scale, dtype)).name
+    product = make_node(f"{scope}/mul", "Mul", [graph.add(drawn).name, factor], T=dtype)
+    return graph.add(product).name

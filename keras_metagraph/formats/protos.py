@@ -86,7 +86,7 @@ def _read(path: str, max_bytes: int) -> bytes:
 
 def _parse(path: str, data: bytes, message: Any, name: str) -> Any:
     text = is_text(data)
-    parts = data.count(b"{") if text else wire.count_parts(data, name)
+    parts = data.count(b"{") if text else wire.count_parts(data, name, MAX_PARTS)
     if parts > MAX_PARTS:
         raise FormatError(
             f"{path!r} has more than {MAX_PARTS:,} nodes, functions and collections.",

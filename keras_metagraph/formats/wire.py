@@ -7,37 +7,38 @@ from collections.abc import Iterator
 
 _LENGTH_DELIMITED = 2
 
-# Field numbers of the messages that repeat, by message: meta_graph.proto,
-# saved_model.proto, graph.proto, function.proto.
-_REPEATED: dict[str, dict[int, str]] = {
+# Which fields are looked into, by message: meta_graph.proto, saved_model.proto,
+# graph.proto, function.proto.
+_INNER: dict[str, dict[int, str]] = {
     "SavedModel": {2: "MetaGraphDef"},
-    "MetaGraphDef": {2: "GraphDef", 4: "", 5: "", 6: ""},
-    "GraphDef": {1: "", 2: "FunctionDefLibrary"},
-    "FunctionDefLibrary": {1: "FunctionDef", 2: "", 3: ""},
-    "FunctionDef": {3: "", 4: "", 5: "", 6: "", 7: "", 8: ""},
+    "MetaGraphDef": {2: "GraphDef"},
+    "GraphDef": {2: "FunctionDefLibrary"},
+    "FunctionDefLibrary": {1: "FunctionDef"},
+    "FunctionDef": {},
 }
 
 
-def count_parts(data: bytes, message: str) -> int:
-    """Counts nodes, functions, collections and signatures.
+def count_parts(data: bytes, message: str, limit: int) -> int:
+    """Counts nodes, functions, their nodes, collections and signatures.
 
     Args:
         data: A serialized message; what is damaged in it is not counted.
         message: Its type, `"MetaGraphDef"` or `"SavedModel"`.
+        limit: Where counting ends.
 
     Returns:
-        How many there are.
+        How many fields the messages have that hold these parts.
     """
     count, stack = 0, [(message, 0, len(data))]
     while stack:
         name, start, end = stack.pop()
-        fields = _REPEATED[name]
+        inner = _INNER[name]
         for number, wire_type, begin, stop in read_fields(data, start, end):
-            if wire_type != _LENGTH_DELIMITED or number not in fields:
-                continue
             count += 1
-            if fields[number]:
-                stack.append((fields[number], begin, stop))
+            if count > limit:
+                return count
+            if wire_type == _LENGTH_DELIMITED and number in inner:
+                stack.append((inner[number], begin, min(stop, end)))
     return count
 
 

@@ -1,7 +1,7 @@
 """Gives a rebuilt model the values of its variables, all of them or none."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_metagraph.errors import (
     nearest,
 )
 from keras_metagraph.export.names import NamedVariable, named_variables
+from keras_metagraph.export.vocabularies import sublayers
 
 Record = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def restore_trainable(model: Any, records: Sequence[Record]) -> None:
         id(weight): bool(record["trainable"])
         for weight, record in zip(weights, recorded, strict=True)
     }
-    for layer in _layers(model):
+    for layer in sublayers(model):
         # A layer behaves by its own flag too: frozen batch normalization, dropout.
         flags = [wanted[id(w)] for w in layer.trainable_variables if id(w) in wanted]
         if flags and not any(flags):
@@ -42,20 +43,9 @@ def restore_trainable(model: Any, records: Sequence[Record]) -> None:
             weight.trainable = wanted[id(weight)]
 
 
-def _layers(model: Any) -> Iterator[Any]:
-    """Yields the layers of a model and of the models in it, each once."""
-    queue, seen = [model], {id(model)}
-    for layer in queue:  # Grows.
-        for inner in getattr(layer, "layers", ()):
-            if id(inner) not in seen:
-                seen.add(id(inner))
-                queue.append(inner)
-                yield inner
-
-
 def restore_variables(
     model: Any, records: Sequence[Record], reader: TensorReader, *, optimizer: bool
-) -> None:
+) -> dict[str, Any]:
     """Assigns the values of a checkpoint to a rebuilt model.
 
     Args:
@@ -63,6 +53,9 @@ def restore_variables(
         records: What the file says of the variables: role, index, name, shape.
         reader: The checkpoint.
         optimizer: Whether the optimizer is wanted too.
+
+    Returns:
+        The Keras variables by their names in the file.
 
     Raises:
         MissingVariableError: If the checkpoint lacks variables; lists all of them.
@@ -99,6 +92,10 @@ def restore_variables(
     values = [reader.read(record["name"]) for _, record in pairs]
     for (named, _), value in zip(pairs, values, strict=True):
         named.variable.assign(value)
+    for layer in sublayers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # It keeps constants made of its variables.
+    return {record["name"]: named.variable for named, record in pairs}
 
 
 def _pair(

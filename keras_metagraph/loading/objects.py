@@ -149,7 +149,7 @@ class _Resolver:
         """Resolves one object."""
         kind = node["class_name"]
         if not isinstance(kind, str):
-            self._miss(repr(kind), where, None)
+            self._miss(repr(kind), where)
         elif kind in _PLAIN_VALUES:
             return
         elif kind == "__lambda__":
@@ -186,9 +186,10 @@ class _Resolver:
                 + "}, or import the modules that register them.",
             )
 
-    def _miss(self, name: str, where: str, module: Any) -> None:
-        origin = f"{where} (saved from module {module!r})" if module else where
-        self._missing.setdefault(name, origin)
+    def _miss(self, name: str, where: str, origin: Any = None) -> None:
+        if isinstance(origin, str) and origin not in ("builtins", name):
+            where = f"{where}, saved as {origin}.{name}"
+        self._missing.setdefault(name, where)
 
     def _custom_key(self, *names: Any) -> str | None:
         """The key under which the caller, or else the registry, has an object."""
@@ -214,8 +215,7 @@ class _Resolver:
             registered_name = node.get("registered_name")
             key = self._custom_key(registered_name, name)
             if key is None:
-                # The name to pass is the short one, which class it is the long one.
-                self._miss(name, where, module or registered_name)
+                self._miss(name, where, module)
             else:
                 node.update(module=None, registered_name=key)
             return

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
+from keras_metagraph.audit.structure import check_structure
+from keras_metagraph.checkpoint.restore import open_checkpoint
 from keras_metagraph.errors import (
     CheckpointError,
     CustomObjectError,
@@ -15,8 +16,11 @@ from keras_metagraph.errors import (
     MetaGraphError,
     ProtocolVersionError,
 )
+from keras_metagraph.export.vocabularies import restore_vocabularies
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.loading.assignment import restore_trainable, restore_variables
+from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.meta_graph import LoadedMetaGraph
 from keras_metagraph.loading.objects import resolve_objects
 
 COLLECTION = "keras_metagraph"
@@ -55,7 +59,8 @@ def load_own(
         safe_mode: Whether to refuse Python code and file paths in the config.
 
     Returns:
-        The model: class, config, weights, random seeds; optimizer and its state.
+        The model: class, config, weights, random seeds; optimizer and its state. Its
+        attribute `meta_graph` has the graph.
 
     Raises:
         FormatError: If the file's description of the model is damaged.
@@ -80,8 +85,15 @@ def load_own(
             fix="put the checkpoint files (.index and .data-*) beside the .meta, or "
             "pass the checkpoint prefix as the path.",
         )
+    check_structure(meta_graph_def)
     reader = open_checkpoint(export.checkpoint)
-    return _rebuild(fields, reader, dict(custom_objects or {}), compile, safe_mode)
+    model = _rebuild(fields, dict(custom_objects or {}), compile, safe_mode)
+    variables = restore_variables(model, fields["variables"], reader, optimizer=compile)
+    # Not setattr: Keras would track what it holds.
+    vars(model)["meta_graph"] = LoadedMetaGraph(
+        meta_graph_def, variables, _interface(fields.get("graphs") or {})
+    )
+    return model
 
 
 def read_description(meta_graph_def: Any) -> dict[str, Any]:
@@ -139,14 +151,31 @@ def _check_description(fields: dict[str, Any]) -> None:
         tuple(int(size) for size in record["shape"])
 
 
+def _interface(graphs: Mapping[str, Any]) -> Interface:
+    """Which tensors of the graph play which part; the file says it."""
+    steps = [graphs.get(name) or {} for name in ("predict", "eval", "train")]
+    inputs: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for step in steps:
+        inputs = inputs or dict(step.get("inputs") or {})
+        labels = dict(step.get("labels") or {}) or labels
+    train_op = steps[2].get("train_op")
+    return Interface(
+        inputs=inputs,
+        outputs=dict(steps[0].get("outputs") or steps[1].get("outputs") or {}),
+        labels=labels,
+        loss=steps[2].get("loss") or steps[1].get("loss"),
+        train_op=[train_op] if train_op else [],
+    )
+
+
 def _rebuild(
     fields: dict[str, Any],
-    reader: TensorReader,
     custom_objects: dict[str, Any],
     compile: bool,
     safe_mode: bool,
 ) -> Any:
-    """Makes the model, its variables, its optimizer; then gives them their values."""
+    """Makes the model, its variables and its optimizer, all with initial values."""
     config = {"model": fields["model"]}
     if compile and fields["compile_config"]:
         config["compile_config"] = fields["compile_config"]
@@ -155,6 +184,8 @@ def _rebuild(
         try:
             model = _construct(config["model"], safe_mode)
             _build(model, fields)
+            if fields.get("vocabularies"):
+                restore_vocabularies(model, fields["vocabularies"])
             restore_trainable(model, fields["variables"])
             if "compile_config" in config:
                 model.compile_from_config(config["compile_config"])
@@ -168,7 +199,6 @@ def _rebuild(
                 fix="see that the classes are those that the model was saved with, and "
                 'that get_config() has what __init__ takes; or pass rebuild="graph".',
             ) from error
-    restore_variables(model, fields["variables"], reader, optimizer=compile)
     return model
 
 

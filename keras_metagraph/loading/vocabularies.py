@@ -64,11 +64,13 @@ def inline_vocabularies(meta_graph_def: Any, assets_directory: str | None) -> An
 def _asset_files(meta_graph_def: Any) -> dict[str, str]:
     """File names of the assets by the node that holds the path."""
     assets = list(meta_graph_def.asset_file_def)
-    # TF 1.x before 1.14 kept them in a collection.
-    for packed in meta_graph_def.collection_def["saved_model_assets"].any_list.value:
-        asset = meta_graph_pb2.AssetFileDef()
-        if packed.Unpack(asset):
-            assets.append(asset)
+    # TF 1.x kept them in a collection, and before 1.14 only there.
+    if not assets and "saved_model_assets" in meta_graph_def.collection_def:
+        members = meta_graph_def.collection_def["saved_model_assets"].any_list.value
+        for packed in members:
+            asset = meta_graph_pb2.AssetFileDef()
+            if packed.Unpack(asset):
+                assets.append(asset)
     return {
         TensorName.parse(asset.tensor_info.name).node: asset.filename
         for asset in assets

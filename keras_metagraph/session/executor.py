@@ -19,12 +19,7 @@ from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
 
 _PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
-_TABLE_INITIALIZERS = {
-    "InitializeTable",
-    "InitializeTableV2",
-    "LookupTableImport",
-    "LookupTableImportV2",
-}
+_TABLE_INITIALIZERS = ("InitializeTable", "LookupTableImport")
 _scopes = itertools.count()
 
 Runner = Callable[[Sequence[Any]], list[Any]]
@@ -312,6 +307,6 @@ def _table_initializers(graph: Graph) -> dict[str, list[str]]:
     """Operations that fill each table, by the table's node."""
     found: dict[str, list[str]] = {}
     for node in graph.nodes.values():
-        if node.op in _TABLE_INITIALIZERS and node.inputs:
+        if node.op.startswith(_TABLE_INITIALIZERS) and node.inputs:
             found.setdefault(node.inputs[0].node, []).append(node.name)
     return found

@@ -17,6 +17,7 @@ REPAIRS: tuple[Pass, ...] = (
 )
 """Make a file's graph one that TensorFlow reads as its writer meant it."""
 
+
 def run_passes(graph: Graph, passes: Sequence[Pass]) -> PassResult:
     """Runs passes in order; the notes of all are kept.
 

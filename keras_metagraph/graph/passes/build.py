@@ -55,6 +55,13 @@ def shape_attr(dims: Sequence[int | None] | None) -> AttrValue:
     return tf.compat.v1.AttrValue(shape=tf.TensorShape(dims).as_proto())
 
 
+def shapes_attr(shapes: Iterable[Sequence[int | None] | None]) -> AttrValue:
+    """An attribute that is a list of shapes."""
+    value = tf.compat.v1.AttrValue()
+    value.list.shape.extend(tf.TensorShape(dims).as_proto() for dims in shapes)
+    return value
+
+
 def const_node(name: str, value: Any, dtype: int, controls: Iterable[str] = ()) -> Node:
     """A `Const` node.
 

@@ -24,6 +24,7 @@ _PIPELINE_PREFIXES = (
 )
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _PARSERS = ("ParseExample", "ParseSingleExample", "ParseSequenceExample", "DecodeCSV")
+_NAMING = PLACEHOLDERS | {"Identity", "StringJoin", "Pack", "Const"}
 _HUB = "/hub_input/"
 _HANDLES = (tf.resource, tf.variant)
 
@@ -78,12 +79,22 @@ def _placeholder(analysis: GraphAnalysis, node: Node, saver: str) -> list[Feed]:
     tensor = TensorName(node.name)
     if str(tensor) == saver or node.name == saver:
         return []
-    users = analysis.tensor_users.get(tensor, [])
-    if users and all(user.name in analysis.saver_nodes for user in users):
-        return []
     kind = "default" if node.op == "PlaceholderWithDefault" else "placeholder"
     feed = _feed(analysis, tensor, kind)
-    return [] if feed.dtype in _HANDLES else [feed]
+    if feed.dtype in _HANDLES or _is_filename(analysis, feed):
+        return []
+    return [feed]
+
+
+def _is_filename(analysis: GraphAnalysis, feed: Feed) -> bool:
+    """Whether a placeholder does nothing but name a checkpoint."""
+    if feed.dtype != tf.string or feed.rank not in (None, 0):
+        return False
+    reached = analysis.reach([feed.tensor.node])
+    rest = reached - analysis.saver_nodes
+    return reached != rest and all(
+        analysis.graph.nodes[name].op in _NAMING for name in rest
+    )
 
 
 def _feed(analysis: GraphAnalysis, tensor: TensorName, kind: str) -> Feed:

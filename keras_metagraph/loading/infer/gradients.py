@@ -5,11 +5,13 @@
 """
 
 import re
+from collections import deque
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 
 _MARK = "_grad/"
 _SCOPE = re.compile(r"(?:^|.*/)(?:gradients|gradient_tape)(?:_\d+)?(?=/)")
+_SUMS = frozenset({"Add", "AddV2", "AddN", "Sub", "Identity"})
 _START = re.compile(r"(Fill|grad_ys|ones_like|OnesLike)(_\d+)?")
 
 
@@ -86,14 +88,59 @@ def _shaped_like(graph: Graph, start: Node) -> TensorName | None:
 def _first_differentiated(
     graph: Graph, scope: str, users: list[Node]
 ) -> TensorName | None:
-    """The op after which the first node of the backward part is named."""
+    """The op after which the first nodes of the backward part are named.
+
+    The gradient of a sum adds no node, so that several ops may come first: then it is
+    the sum of them all.
+    """
+    first: dict[str, None] = {}
     for user in users:
         rest = user.name[len(scope) + 1 :]
         if _MARK in rest:
             name = _longest_node(graph, scope, rest[: rest.rindex(_MARK)])
             if name is not None:
-                return TensorName(name)
-    return None
+                first.setdefault(name)
+    if not first:
+        return None
+    return TensorName(_sum_of(graph, list(first)))
+
+
+def _sum_of(graph: Graph, terms: list[str]) -> str:
+    """The nearest node that is a sum of all `terms`; the first one if none is."""
+    if len(terms) == 1:
+        return terms[0]
+    users: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        if node.op in _SUMS:
+            for tensor in node.inputs:
+                users.setdefault(tensor.node, []).append(node.name)
+    queue = deque(terms)
+    seen = set(terms)
+    while queue:
+        name = queue.popleft()
+        if set(terms) <= _terms(graph, name):
+            return name
+        for user in users.get(name, ()):
+            if user not in seen:
+                seen.add(user)
+                queue.append(user)
+    return terms[0]
+
+
+def _terms(graph: Graph, name: str) -> set[str]:
+    """A node and what it is a sum of."""
+    queue, seen = deque([name]), {name}
+    while queue:
+        node = graph.nodes.get(queue.popleft())
+        if node is None or node.op not in _SUMS:
+            continue
+        # The gradient of a difference is passed on to its first operand alone.
+        inputs = node.inputs[:1] if node.op == "Sub" else node.inputs
+        for tensor in inputs:
+            if tensor.node not in seen:
+                seen.add(tensor.node)
+                queue.append(tensor.node)
+    return seen
 
 
 def _scope_of(graph: Graph, name: str) -> str | None:

@@ -9,6 +9,7 @@ _LABEL = re.compile(
     r"(^|[^a-z])(labels?|targets?|y_?true|ground_?truth|gt|answers?|annotations?)"
     r"([^a-z]|$)|^ys?_?$|^y[-_](input|placeholder|ph|batch|train|data)$"
 )
+_MEASURE = re.compile(r"length|_len([^a-z]|$)|num_|size|count")
 _INPUT = re.compile(
     r"^xs?_?$|^x[-_]|inputs?([^a-z]|$)|features?([^a-z]|$)|images?([^a-z]|$)|(^|_)ids$"
     r"|tokens|obs(ervations?)?\d*$|states?$|lengths?$"
@@ -42,7 +43,8 @@ _GENERIC_NAMES = frozenset(
 
 def is_label(name: str) -> bool:
     """Whether a node is called as labels are."""
-    return bool(_LABEL.search(last(name)))
+    text = last(name)
+    return bool(_LABEL.search(text)) and not _MEASURE.search(text)
 
 
 def is_input(name: str) -> bool:
@@ -110,7 +112,9 @@ def is_generic(graph: Graph, name: str) -> bool:
     )
 
 
-def input_keys(tensors: Iterable[TensorName]) -> dict[str, str]:
+def input_keys(
+    tensors: Iterable[TensorName], aliases: Mapping[TensorName, str] | None = None
+) -> dict[str, str]:
     """Names that Keras takes for inputs, after the nodes.
 
     A key is the last part of the node's name where that is unique, else the whole name
@@ -119,14 +123,18 @@ def input_keys(tensors: Iterable[TensorName]) -> dict[str, str]:
 
     Args:
         tensors: The tensors, in order.
+        aliases: What the graph calls tensors that have no name of their own.
 
     Returns:
         Tensor names by key.
     """
-    tensors = list(tensors)
+    tensors, aliases = list(tensors), aliases or {}
     nodes = [tensor.node for tensor in tensors]
     short = {}
     for tensor in tensors:
+        if tensor in aliases:
+            short[tensor] = aliases[tensor]
+            continue
         head, _, tail = tensor.node.rpartition("/")
         if tail in ("indices", "values", "shape", "dense_shape") and head:
             tail = f"{head.rpartition('/')[2]}_{tail}"

@@ -22,7 +22,8 @@ from keras_metagraph.loading.infer.updates import Training
 # Ops by which a metric turns a prediction into something to compare with a label.
 _DECISIONS = frozenset(
     "ArgMax ArgMin Cast Round Rint Greater GreaterEqual Less LessEqual Equal NotEqual "
-    "TopK TopKV2 Squeeze Reshape ToInt32 ToInt64 Identity StopGradient".split()
+    "TopK TopKV2 Squeeze Reshape Identity StopGradient Log Neg Maximum Minimum "
+    "ClipByValue".split()
 )
 # Ops by which a loss prepares a prediction.
 _LOSS_STEPS = frozenset({"Log", "Log1p", "Neg", "LogSoftmax", "StopGradient"})
@@ -34,7 +35,7 @@ _ELEMENTWISE = frozenset(
     "Relu Relu6 Elu Selu LeakyRelu Sigmoid Tanh Softmax LogSoftmax Softplus Identity "
     "BiasAdd Add AddV2 Reshape Squeeze Exp Mul Merge".split()
 )
-_NEVER = ("Assert", "NoOp", "Const", "Placeholder", "IsVariableInitialized")
+_NEVER = ("Assert", "NoOp", "Const", "Placeholder", "IsVariableInit", "Iterator")
 _HANDLES = (tf.resource, tf.variant)
 
 
@@ -84,15 +85,29 @@ class OutputFinder:
             if self.is_prediction(tensor) and not self._is_scalar(tensor)
         }
         if self._losses:
-            heads = self._met_by_labels() or self._last_weighted()
-            between = dict.fromkeys(self._between_networks(), "one network gives it to another")
-            found = self._with_ends(heads) | between | found
+            found = self._around_losses() | found
         elif not found:
             found = self._unused()
         return {
             tensor: found[tensor]
             for tensor in sorted(found, key=lambda t: (self._order[t.node], t.index))
         }
+
+    def _around_losses(self) -> dict[TensorName, str]:
+        """The outputs of a graph that is trained."""
+        met = self._met_by_labels()
+        found = self._with_ends(met or self._last_weighted())
+        if not met:  # what nothing uses says more than what the loss uses
+            ends = set(self._ends)
+            found = {t: why for t, why in found.items() if t in ends} or found
+        named = [
+            tensor
+            for tensor in self._given_names()
+            if not met or (naming.is_output(tensor.node) and "/" not in tensor.node)
+        ]
+        found |= dict.fromkeys(named, "has a name, and nothing uses it")
+        between = dict.fromkeys(self._between_networks(), "one network gives it to another")
+        return between | found
 
     def others(self, outputs: Iterable[TensorName]) -> list[TensorName]:
         """Tensors that nothing uses and that are not among the outputs."""
@@ -122,7 +137,10 @@ class OutputFinder:
         )
 
     def _is_scalar(self, tensor: TensorName) -> bool:
-        return self._analysis.rank(tensor) == 0
+        return self._analysis.rank(tensor) == 0 or any(
+            user.op == "ScalarSummary"
+            for user in self._analysis.tensor_users.get(tensor, [])
+        )
 
     # With labels: what meets them.
 
@@ -175,6 +193,10 @@ class OutputFinder:
     def _before_loss(self, tensor: TensorName, user: Node) -> TensorName:
         """Steps back over what a loss does to a prediction before it meets labels."""
         while True:
+            outside = self._outside_scope(tensor, _common_scope(tensor.node, user.name))
+            if outside is not None:
+                tensor = outside
+                continue
             node = self._nodes[tensor.node]
             before = [t for t in node.inputs if self.is_prediction(t)]
             if len(before) != 1 or not naming.is_generic(
@@ -184,6 +206,28 @@ class OutputFinder:
             if not self._is_loss_step(node, before[0], user):
                 return tensor
             tensor = before[0]
+
+    def _outside_scope(self, tensor: TensorName, scope: str) -> TensorName | None:
+        """What a loss in its own scope starts from, if it is one prediction."""
+        if not scope:
+            return None
+        inside = f"{scope}/"
+        found: set[TensorName] = set()
+        queue, seen = deque([tensor]), {tensor}
+        while queue:
+            tensor = queue.popleft()
+            if not f"{tensor.node}/".startswith(inside):
+                found.add(tensor)
+                continue
+            if tensor.node in self._roles.weighted:
+                return None
+            for before in self._nodes[tensor.node].inputs:
+                mask = self._roles.dependence[before]
+                if mask & self._roles.trained and self.is_prediction(before):
+                    if before not in seen:
+                        seen.add(before)
+                        queue.append(before)
+        return found.pop() if len(found) == 1 and len(seen) > 1 else None
 
     def _is_loss_step(self, node: Node, before: TensorName, user: Node) -> bool:
         """Whether a node is part of the loss rather than of the prediction."""
@@ -195,17 +239,18 @@ class OutputFinder:
             )
         if node.op not in _RESHAPING:
             return False
-        scope = node.name.rpartition("/")[0]
-        if scope:  # made by the loss function in its own scope
-            inside = f"{user.name}/".startswith(f"{scope}/")
-            return inside and not before.node.startswith(f"{scope}/")
-        # tf.nn.softmax_cross_entropy_with_logits flattens the outer dimensions; what
-        # the user gave a name to is what the user calls the prediction.
-        flattens = user.op == "SoftmaxCrossEntropyWithLogits" and (
+        # What the user gave a name to is what the user calls the prediction.
+        if not naming.is_generic(self._analysis.graph, before.node):
+            return True
+        # The cross entropies want two dimensions, and flatten the outer ones.
+        return (
             node.op == "Reshape"
-            and self._nodes[node.inputs[1].node].op.startswith("Concat")
+            and user.op.endswith("CrossEntropyWithLogits")
+            and (
+                self._nodes[node.inputs[1].node].op.startswith("Concat")
+                or (self._analysis.rank(before) or 0) > 2
+            )
         )
-        return flattens or not naming.is_generic(self._analysis.graph, before.node)
 
     # Without labels: what the last weights give.
 
@@ -260,14 +305,26 @@ class OutputFinder:
         ):
             mask = networks.node(name)
             for tensor in self._nodes[name].inputs:
-                if (
-                    networks[tensor]
-                    and networks[tensor] != mask
-                    and self.is_prediction(tensor)
-                ):
-                    passed.setdefault(tensor)
+                own = networks[tensor]
+                if own and own & mask == own != mask and self.is_prediction(tensor):
+                    passed.setdefault(self._before_joining(tensor, networks))
         tensors = [self._outside(t) for t in passed if not self._is_scalar(t)]
         return self._earliest([t for t in tensors if t is not None])
+
+    def _before_joining(self, tensor: TensorName, networks: Dependence) -> TensorName:
+        """Steps back over what joins a prediction with other data for the next."""
+        while True:
+            node = self._nodes[tensor.node]
+            before = [
+                t for t in node.inputs if networks[t] and self.is_prediction(t)
+            ]
+            if (
+                node.op not in ("Concat", "ConcatV2", "Reshape", "Identity")
+                or len(before) != 1
+                or not naming.is_generic(self._analysis.graph, node.name)
+            ):
+                return tensor
+            tensor = before[0]
 
     # What nothing uses.
 
@@ -283,6 +340,7 @@ class OutputFinder:
             and name not in self._analysis.in_frames
             and self.is_prediction(tensor)
             and not self._used(tensor)
+            and not self._trains_only(tensor)
         ]
         sure = [t for t in ends if t.node not in self._analysis.in_branches] or ends
         return [t for t in sure if not self._is_scalar(t)] or sure
@@ -294,6 +352,13 @@ class OutputFinder:
             and user.name not in self._side_nodes
             and not self._needs_labels(user)
             for user in self._analysis.tensor_users.get(tensor, [])
+        )
+
+    def _trains_only(self, tensor: TensorName) -> bool:
+        """Whether only an optimizer uses a tensor, to bring gradients into shape."""
+        users = {u.name for u in self._analysis.tensor_users.get(tensor, [])}
+        return bool(users) and users <= self._training.after - (
+            self._training.backward.keys()
         )
 
     def _needs_labels(self, node: Node) -> bool:
@@ -341,10 +406,21 @@ class OutputFinder:
         for head in heads:
             later = self._analysis.reach([head.node])
             ends = [end for end in self._ends if end.node in later and end != head]
+            ends = [end for end in ends if not self._is_by_product(end)] or ends
             if not ends or self._is_natural(head, ends, later):
                 found[head] = "the loss compares it with the labels"
             found.update(dict.fromkeys(ends, "computed from what the loss compares"))
         return found
+
+    def _is_by_product(self, tensor: TensorName) -> bool:
+        """Whether a tensor is what a loop gives beside its results."""
+        node = self._nodes[tensor.node]
+        return naming.is_generic(self._analysis.graph, node.name) and (
+            node.op in ("Exit", "RefExit")
+            or any(
+                self._nodes[t.node].op.startswith("TensorArray") for t in node.inputs
+            )
+        )
 
     def _is_natural(
         self, head: TensorName, ends: list[TensorName], later: set[str]
@@ -364,11 +440,30 @@ class OutputFinder:
     def _unused(self) -> dict[TensorName, str]:
         """What nothing uses; only what is called like outputs, if something is."""
         named = [t for t in self._ends if naming.is_output(t.node)]
-        deliberate = [t for t in self._ends if self._is_deliberate(t)]
-        return dict.fromkeys(
-            dict.fromkeys([*named, *deliberate]) or self._ends, "nothing uses it"
-        )
+        chosen = dict.fromkeys([*named, *self._given_names()]) or self._ends
+        found = dict.fromkeys(chosen, "nothing uses it")
+        for tensor in chosen:  # a class, and the scores that it is decided by
+            node = self._nodes[tensor.node]
+            if node.op in ("ArgMax", "Round", "Greater", "GreaterEqual"):
+                scores = [t for t in node.inputs if self.is_prediction(t)]
+                found |= dict.fromkeys(scores[:1], f"{tensor} is decided by it")
+        return found
 
-    def _is_deliberate(self, tensor: TensorName) -> bool:
-        """Whether a user gave the node its name."""
-        return not naming.is_generic(self._analysis.graph, tensor.node)
+    def _given_names(self) -> list[TensorName]:
+        """What nothing uses, though a user gave it a name."""
+        return [
+            tensor
+            for tensor in self._ends
+            if not naming.is_generic(self._analysis.graph, tensor.node)
+            and (not self._losses or self._roles.dependence[tensor] & self._roles.trained)
+        ]
+
+
+def _common_scope(name: str, other: str) -> str:
+    """The innermost name scope that two nodes lie in."""
+    common = []
+    for part, match in zip(name.split("/"), f"{other}/".split("/"), strict=False):
+        if part != match:
+            break
+        common.append(part)
+    return "/".join(common)

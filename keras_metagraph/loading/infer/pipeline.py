@@ -139,7 +139,7 @@ class _Inference:
         roles = self._find_roles(feeds)
         self._find_outputs(roles)
         self._find_inputs_and_labels(roles)
-        self._find_updates_and_losses()
+        self._find_updates_and_losses(roles)
         self._find_unfed(roles)
         self._drop_unneeded()
         return self.result
@@ -383,7 +383,7 @@ class _Inference:
                 }
         else:
             data = self._data(needed, roles, "outputs")
-            inputs = _parsed(naming.input_keys(data))
+            inputs = _parsed(naming.input_keys(data, self._aliases(roles)))
             how = "the outputs need it"
         for key, tensor in inputs.items():
             self.result.inputs[key] = str(tensor)
@@ -399,11 +399,27 @@ class _Inference:
             data = self._data(needed, roles, "loss")
             named = {keys[t].replace("/", "_"): t for t in data if t in keys}
             rest = [tensor for tensor in data if tensor not in keys]
-            labels = named | _parsed(naming.input_keys(rest))
+            labels = named | _parsed(naming.input_keys(rest, self._aliases(roles)))
             how = "the loss needs it, the outputs do not"
         for key, tensor in labels.items():
             self.result.labels[key] = str(tensor)
             self._because(tensor, how)
+
+    def _aliases(self, roles: Roles) -> dict[TensorName, str]:
+        """The names that a graph gives to what comes out of its input pipeline."""
+        aliases = {}
+        for feed in roles.feeds:
+            users = [
+                user
+                for user in self._analysis.tensor_users.get(feed.tensor, [])
+                if not self._analysis.is_summary(user)
+            ]
+            if feed.kind == "pipeline" and len(users) == 1 and (
+                users[0].op == "Identity"
+                and not naming.is_generic(self._analysis.graph, users[0].name)
+            ):
+                aliases[feed.tensor] = users[0].name.rpartition("/")[2]
+        return aliases
 
     def _needed(
         self, roots: Sequence[TensorName], roles: Roles, fed: set[TensorName]
@@ -456,14 +472,14 @@ class _Inference:
 
     # What goes beside.
 
-    def _find_updates_and_losses(self) -> None:
+    def _find_updates_and_losses(self, roles: Roles) -> None:
         for name in self._update_operations():
-            if self._runs_on_inputs(name):
+            if self._runs_on_inputs(name, roles):
                 self.result.updates.append(name)
             else:
                 self.result.alternatives.setdefault("updates", []).append(name)
         for name in self._collections.get(_REGULARIZATION):
-            if self._runs_on_inputs(name):
+            if self._runs_on_inputs(name, roles):
                 self.result.losses.append(name)
                 self._because(name, "regularization loss")
 
@@ -496,16 +512,15 @@ class _Inference:
             and variable not in self._analysis.trained
         ]
 
-    def _runs_on_inputs(self, name: str) -> bool:
-        """Whether an operation needs no placeholder but inputs and training values."""
-        fed = [*self.result.inputs.values(), *self.result.training_values]
-        names = self._analysis.ancestors(
-            [TensorName.parse(name)], [TensorName.parse(tensor) for tensor in fed]
-        )
-        nodes = self._analysis.graph.nodes
-        return not any(
-            nodes[name].op in ("Placeholder", "PlaceholderV2") for name in names
-        )
+    def _runs_on_inputs(self, name: str, roles: Roles) -> bool:
+        """Whether an operation needs no data but inputs and training values."""
+        fed = {
+            TensorName.parse(tensor)
+            for tensor in (*self.result.inputs.values(), *self.result.training_values)
+        }
+        kinds = {feed.tensor: feed.kind for feed in roles.feeds}
+        needed = self._needed([TensorName.parse(name)], roles, fed)
+        return all(kinds[tensor] == "default" for tensor in needed)
 
     def _find_unfed(self, roles: Roles) -> None:
         fed = {

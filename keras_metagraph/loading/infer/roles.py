@@ -1,6 +1,7 @@
 """Tells inputs from labels: which feeds the weights are applied to."""
 
 import functools
+import re
 from collections.abc import Collection, Sequence
 
 from keras_metagraph.graph.ir import Node, TensorName
@@ -13,6 +14,8 @@ from keras_metagraph.loading.infer.feeds import Feed
 _NEUTRAL = frozenset(
     {"Merge", "Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "Assert"}
 )
+# Losses of tf.nn that have weights of their own.
+_WEIGHTED_LOSS = re.compile(r"(^|/)(nce_loss|sampled_softmax_loss)(_\d+)?/")
 
 
 class Roles:
@@ -113,6 +116,8 @@ class Roles:
     def _applied(self, node: Node) -> int:
         """The data that a node combines with a variable, if it does."""
         if node.op in _NEUTRAL or len(node.inputs) < 2 or self._analysis.is_write(node):
+            return 0
+        if _WEIGHTED_LOSS.search(node.name):
             return 0
         masks = [self.dependence[tensor] & ~self._aside for tensor in node.inputs]
         if self.trained not in masks:

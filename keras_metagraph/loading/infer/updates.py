@@ -128,13 +128,13 @@ class Training:
             if scope in used:
                 found.update(dict.fromkeys(losses))
         # The inner gradient of a gradient penalty is part of the outer loss.
-        inner = {
-            loss
-            for loss in found
-            for other in found
-            if loss != other and loss.node in self.analysis.ancestors([other])
-        }
-        return [loss for loss in found if loss not in inner]
+        inner: set[TensorName] = set()
+        for loss in found:
+            before = self.analysis.ancestors([loss])
+            inner |= {other for other in found if other != loss and other.node in before}
+            for scope in {self.backward[name] for name in before & self.backward.keys()}:
+                inner |= set(self.losses[scope]) - {loss}
+        return [loss for loss in found if loss not in inner] or list(found)
 
     def _coverage(self) -> dict[str, int]:
         """For each end, the updates that it waits for, as a bit mask."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_metagraph.checkpoint import commit, names
-from keras_metagraph.checkpoint.state import State, read_state
 from keras_metagraph.checkpoint.retention import Kept
+from keras_metagraph.checkpoint.state import State, read_state
 from keras_metagraph.checkpoint.write import write_checkpoint
 from keras_metagraph.errors import CheckpointError, ProtocolVersionError
 
@@ -187,7 +187,9 @@ def test_state_file_with_paths_of_elsewhere_is_confined(tmp_path):
     assert read_state(str(tmp_path)) == State("model-2", (Kept("model-1", 0.0),))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"model_checkpoint_path: ", b"{{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"model_checkpoint_path: ", b"{{"]
+)
 def test_damaged_state_file_is_an_empty_one(tmp_path, content):
     (tmp_path / "checkpoint").write_bytes(content)
     assert read_state(str(tmp_path)) == State()

@@ -13,15 +13,11 @@ v1 = tf.compat.v1
 def test_counts_what_a_parsed_proto_has():
     content = (FIXTURES / "zoo" / "mlp_adam" / "model-20.meta").read_bytes()
     meta_graph_def = v1.MetaGraphDef.FromString(content)
-    # The graph itself and its (absent) library count as parts too.
-    expected = (
-        1
-        + len(meta_graph_def.graph_def.node)
-        + len(meta_graph_def.collection_def)
-        + len(meta_graph_def.signature_def)
-        + meta_graph_def.graph_def.HasField("library")
-    )
-    assert wire.count_parts(content, "MetaGraphDef") == expected
+    collections = len(meta_graph_def.collection_def)
+    nodes = len(meta_graph_def.graph_def.node)
+    # meta_info_def, graph_def and saver_def; the graph's versions.
+    expected = 3 + collections + nodes + 1
+    assert wire.count_parts(content, "MetaGraphDef", 10**6) == expected
 
 
 def test_counts_functions_and_their_nodes():
@@ -31,7 +27,12 @@ def test_counts_functions_and_their_nodes():
         function.node_def.add(name="a")
         function.node_def.add(name="b")
     content = meta_graph_def.SerializeToString()
-    assert wire.count_parts(content, "MetaGraphDef") == 1 + 1 + 3 + 6
+    # The graph, the library, three functions and six nodes.
+    assert wire.count_parts(content, "MetaGraphDef", 10**6) == 1 + 1 + 3 + 6
+
+
+def test_counting_ends_at_the_limit():
+    assert wire.count_parts(b"\x08\x00" * 10**6, "MetaGraphDef", 100) == 101
 
 
 def test_fields_and_where_they_end():
@@ -48,4 +49,4 @@ def test_truncated_field_ends_behind_the_data():
 
 @given(st.binary(max_size=200))
 def test_any_bytes_come_to_an_end(data):
-    assert wire.count_parts(data, "SavedModel") <= len(data)
+    assert wire.count_parts(data, "SavedModel", 10**6) <= len(data)

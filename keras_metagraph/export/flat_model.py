@@ -1,0 +1,142 @@
+"""One flat graph of everything that is exported of a model."""
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from keras_metagraph.export.captures import bind_captures
+from keras_metagraph.export.downgrade import downgrade, explain, strip_notes
+from keras_metagraph.export.flatten import Placed, place_trace
+from keras_metagraph.export.names import NamedVariable
+from keras_metagraph.export.op_list import strip_default_attributes
+from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.outputs import Outputs, predict_outputs, step_outputs
+from keras_metagraph.export.placeholders import add_placeholders, placeholder_tensors
+from keras_metagraph.export.saver import add_group
+from keras_metagraph.export.tracing import TracedGraph
+from keras_metagraph.export.variables import VariableNodes, add_variable
+from keras_metagraph.graph.ir import Graph
+
+_RUN = {"train": "train/train_op", "eval": "eval/update_op"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlacedGraph:
+    """A traced graph in the flat one.
+
+    Attributes:
+        traced: What it was made of.
+        outputs: What it gives, by key.
+        run: Name of the operation that takes the step, for train and eval.
+    """
+
+    traced: TracedGraph
+    outputs: Outputs
+    run: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FlatModel:
+    """The flat graph of a model.
+
+    Attributes:
+        graph: The graph.
+        variables: The variables in it.
+        graphs: The traced graphs in it.
+        table_initializers: Nodes that fill its lookup tables.
+    """
+
+    graph: Graph
+    variables: list[VariableNodes]
+    graphs: list[PlacedGraph]
+    table_initializers: list[str]
+
+
+def flatten_model(
+    model: Any,
+    traced: Sequence[TracedGraph],
+    variables: Sequence[NamedVariable],
+    options: ExportOptions,
+) -> FlatModel:
+    """Puts traced graphs and the variables they need into one graph.
+
+    Args:
+        model: The model.
+        traced: Its traced graphs.
+        variables: All variables that it has or uses.
+        options: What to export.
+
+    Returns:
+        The graph, in the ops of the TensorFlow that it is for.
+    """
+    graph = Graph()
+    for each in traced:
+        for structure in each.arguments:
+            add_placeholders(graph, structure)
+    needed = [v for v in variables if _is_needed(v, traced)]
+    nodes = [add_variable(graph, variable) for variable in needed]
+    traces = [each.trace for each in traced]
+    bound = bind_captures(graph, traces, needed, model.name)
+    graphs, layers = [], {}
+    for each in traced:
+        placed = place_trace(
+            graph,
+            each.trace,
+            prefix=f"{each.key}/" if each.key else "",
+            model_name=model.name,
+            arguments=[t for s in each.arguments for t in placeholder_tensors(s)],
+            captures=bound.of(each.trace),
+        )
+        layers.update(placed.layers)
+        graphs.append(_with_outputs(graph, model, each, placed))
+        graph.producer = max(graph.producer, each.trace.graph.producer)
+    strip_notes(graph)
+    if options.target is not None:
+        _warn(explain(downgrade(graph), layers))
+    if options.clear_devices:
+        _clear_devices(graph)
+    if options.strip_default_attrs:
+        strip_default_attributes(graph)
+    return FlatModel(graph, nodes, graphs, bound.table_initializers)
+
+
+def _is_needed(variable: NamedVariable, traced: Sequence[TracedGraph]) -> bool:
+    """Whether a variable belongs into the graph, with these graphs in it."""
+    kinds = {each.kind for each in traced}
+    if variable.role in ("weight", "seed"):
+        return True
+    if variable.role == "metric":
+        return bool({"train", "eval"} & kinds)
+    if variable.role == "optimizer":
+        return "train" in kinds
+    return any(each.trace.uses(variable.variable) for each in traced)
+
+
+def _with_outputs(
+    graph: Graph, model: Any, traced: TracedGraph, placed: Placed
+) -> PlacedGraph:
+    """Names what a placed graph gives, and the operation that takes its step."""
+    if traced.kind not in _RUN:
+        names = list(getattr(model, "output_names", ())) if not traced.key else []
+        return PlacedGraph(traced, predict_outputs(graph, names, placed), None)
+    outputs = step_outputs(graph, traced.key, placed)
+    run = add_group(graph, _RUN[traced.kind], placed.effects)
+    return PlacedGraph(traced, outputs, run)
+
+
+def _clear_devices(graph: Graph) -> None:
+    for body in (graph, *(function.graph for function in graph.functions.values())):
+        for node in body.nodes.values():
+            node.device = ""
+
+
+def _warn(lines: list[str]) -> None:
+    if lines:
+        warnings.warn(
+            "TensorFlow 1.15 cannot import this graph. It lacks what these need:\n  - "
+            + "\n  - ".join(lines)
+            + '\nTo fix: use other layers there, leave their graph out, or pass '
+            "target=None if TensorFlow 2 reads the file.",
+            stacklevel=2,
+        )

@@ -1,0 +1,171 @@
+"""Decides which graphs of a model are traced, and on what."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_metagraph.errors import ExportError
+from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.placeholders import named_leaves, plain_specs
+from keras_metagraph.export.specs import NamedSpec, input_specs, label_specs
+from keras_metagraph.export.trace import (
+    Trace,
+    trace_function,
+    trace_predict,
+    trace_step,
+)
+
+_STEPS = {"train": "train_step", "eval": "test_step"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """A traced graph and what is fed to it.
+
+    Attributes:
+        kind: `"predict"`, `"eval"`, `"train"` or `"signature"`.
+        key: Its scope, and for a signature its name; empty for predict.
+        trace: The graph.
+        arguments: Structures of named specs, as the trace takes them.
+        inputs: Placeholders of the inputs, by key.
+        labels: Those of the labels, by key.
+        sample_weight: Those of the sample weights, by key.
+    """
+
+    kind: str
+    key: str
+    trace: Trace
+    arguments: tuple[Any, ...]
+    inputs: dict[str, NamedSpec]
+    labels: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
+    sample_weight: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
+
+    @property
+    def feeds(self) -> dict[str, NamedSpec]:
+        """All placeholders, by the key that a signature gives them."""
+        return {**self.inputs, **self.labels, **self.sample_weight}
+
+
+def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGraph]]:
+    """Traces the graphs that the options ask for.
+
+    Args:
+        model: The model; its optimizer is built if it was not.
+        options: What to export.
+
+    Returns:
+        The structure of named input specs, and the graphs: predict, train, eval, then
+        those of signatures.
+
+    Raises:
+        ExportError: If the model cannot be traced.
+    """
+    _check(model)
+    inputs = input_specs(model, options.inputs)
+    predict = trace_predict(model, plain_specs(inputs))
+    named_inputs = {leaf.name: leaf for leaf in named_leaves(inputs)}
+    graphs = []
+    if "predict" in options.graphs:
+        graphs.append(TracedGraph("predict", "", predict, (inputs,), named_inputs))
+    steps = [kind for kind in _STEPS if kind in options.graphs and model.compiled]
+    if steps and model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    known: dict[str, NamedSpec] = dict(named_inputs)
+    for kind in steps:
+        labels, weights = label_specs(
+            model,
+            _STEPS[kind],
+            predict.specs,
+            options.labels,
+            options.sample_weight,
+            named_inputs,
+        )
+        labels, weights = _apart(labels, known, kind), _apart(weights, known, kind)
+        try:
+            trace = trace_step(
+                model,
+                _STEPS[kind],
+                (plain_specs(inputs), plain_specs(labels), plain_specs(weights)),
+            )
+        except ExportError:
+            if _has_no_loss(model, _STEPS[kind]):
+                continue  # `fit` and `evaluate` could not run it either.
+            raise
+        graphs.append(
+            TracedGraph(
+                kind,
+                kind,
+                trace,
+                (inputs, labels, weights),
+                named_inputs,
+                _by_key(labels, named_inputs),
+                _by_key(weights, named_inputs, whole=True),
+            )
+        )
+    graphs += _traced_signatures(options.signatures or {})
+    return inputs, graphs
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ExportError(
+            f"Expected a keras.Model. Received: {model!r}",
+            fix="wrap layers in keras.Sequential or keras.Model.",
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "A TensorFlow graph can be made of a model that TensorFlow runs. The Keras "
+            f"backend is {keras.backend.backend()!r}.",
+            fix="save the model as .keras, and export it in a process with "
+            "KERAS_BACKEND=tensorflow.",
+        )
+
+
+def _has_no_loss(model: Any, step: str) -> bool:
+    """Whether a step is Keras's own and the model is compiled without a loss."""
+    own = getattr(type(model), step) is getattr(keras.Model, step)
+    return own and getattr(model, "loss", None) is None
+
+
+def _apart(structure: Any, known: dict[str, NamedSpec], kind: str) -> Any:
+    """Keeps a name for one spec: what differs gets the name of its graph in front."""
+
+    def rename(leaf: NamedSpec | None) -> NamedSpec | None:
+        if leaf is None:
+            return None
+        if known.setdefault(leaf.name, leaf) != leaf:
+            leaf = NamedSpec(f"{kind}/{leaf.name}", leaf.spec)
+            known[leaf.name] = leaf
+        return leaf
+
+    return tf.nest.map_structure(rename, structure)
+
+
+def _by_key(
+    structure: Any, inputs: Mapping[str, Any], whole: bool = False
+) -> dict[str, NamedSpec]:
+    """Labels by the name of their output; the whole name where that is an input's."""
+    found = {}
+    for leaf in named_leaves(structure):
+        short = leaf.name.rpartition("/")[2]
+        key = leaf.name.replace("/", "_") if whole or short in inputs else short
+        found[key] = leaf
+    return found
+
+
+def _traced_signatures(signatures: Mapping[str, Any]) -> list[TracedGraph]:
+    """Traces the signatures that are functions."""
+    graphs = []
+    for key, function in signatures.items():
+        if not callable(function):
+            continue
+        specs, trace = trace_function(function, key)
+        feeds = {
+            name: NamedSpec(f"{key}/{name}", spec) for name, spec in specs.items()
+        }
+        arguments = tuple(feeds.values())
+        graphs.append(TracedGraph("signature", key, trace, arguments, feeds))
+    return graphs

@@ -1,0 +1,117 @@
+"""Finds under which conditions the nodes of a graph run.
+
+`Switch` sends its input to one of two outputs, and what takes the other one does not
+run. The condition of a node is the set of decisions on its way: pairs of a predicate
+and a branch. `Merge` runs if either input is there, and so takes a decision back.
+"""
+
+import dataclasses
+
+from keras_metagraph.errors import PassError
+from keras_metagraph.graph import walk
+from keras_metagraph.graph.ir import Graph, Node, TensorName
+
+Condition = frozenset[tuple[TensorName, int]]
+"""Decisions (predicate, branch); branch 1 is taken where the predicate is true."""
+
+ALWAYS: Condition = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Join:
+    """A `Merge` of two branches.
+
+    Attributes:
+        node: The `Merge`.
+        predicate: What decides.
+        branches: Its inputs: the one for false, the one for true.
+        outer: The condition under which it runs itself.
+    """
+
+    node: Node
+    predicate: TensorName
+    branches: tuple[TensorName, TensorName]
+    outer: Condition
+
+
+@dataclasses.dataclass(slots=True)
+class Conditions:
+    """The conditions of all nodes of a graph.
+
+    Attributes:
+        of: Condition by node name; that of a `Switch` is that of its inputs.
+        joins: The merges, each after those that it depends on.
+    """
+
+    of: dict[str, Condition]
+    joins: list[Join]
+
+
+def find_conditions(graph: Graph) -> Conditions:
+    """Finds the conditions of a graph without loops.
+
+    Args:
+        graph: A graph after `functionalize_while`.
+
+    Raises:
+        PassError: If a `Merge` does not join the two branches of one condition.
+    """
+    found = Conditions({}, [])
+    wrong: list[str] = []
+    for node in walk.schedule(graph):
+        if node.op == "Merge":
+            join = _join(graph, node, found.of)
+            if join is None:
+                wrong.append(f"{node.name} joins {', '.join(map(str, node.inputs))}")
+                found.of[node.name] = ALWAYS
+                continue
+            found.joins.append(join)
+            found.of[node.name] = join.outer
+            continue
+        condition = ALWAYS
+        for tensor in node.inputs:
+            condition |= condition_of(graph, tensor, found.of)
+        for name in node.control_inputs:
+            condition |= found.of[name]
+        found.of[node.name] = condition
+    if wrong:
+        raise PassError(
+            "The graph joins branches that are not those of one condition.",
+            findings=wrong,
+            fix="run the graph with the session executor.",
+        )
+    return found
+
+
+def condition_of(
+    graph: Graph, tensor: TensorName, conditions: dict[str, Condition]
+) -> Condition:
+    """The condition under which a tensor is there."""
+    condition = conditions[tensor.node]
+    node = graph.nodes[tensor.node]
+    if node.op == "Switch":
+        return condition | {(node.inputs[1], tensor.index)}
+    return condition
+
+
+def _join(graph: Graph, node: Node, conditions: dict[str, Condition]) -> Join | None:
+    if len(node.inputs) != 2:
+        return None
+    first, second = (condition_of(graph, t, conditions) for t in node.inputs)
+    waits = frozenset().union(*(conditions[name] for name in node.control_inputs))
+    deciding = [
+        (predicate, branch)
+        for predicate, branch in first
+        if (predicate, 1 - branch) in second
+    ]
+    if not deciding:
+        return None
+    # Where several differ, the join is that of the outermost; the others lie inside.
+    both = first & second
+    for predicate, branch in sorted(deciding):
+        only_first = first - both - {(predicate, branch)}
+        only_second = second - both - {(predicate, 1 - branch)}
+        if len(deciding) == 1 or not (only_first or only_second):
+            false, true = node.inputs if branch == 0 else node.inputs[::-1]
+            return Join(node, predicate, (false, true), both | waits)
+    return None

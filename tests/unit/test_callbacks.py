@@ -1,0 +1,366 @@
+import json
+import os
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_metagraph import callbacks
+from keras_metagraph.callbacks import MetaGraphCheckpoint
+from keras_metagraph.checkpoint import commit
+from keras_metagraph.errors import CheckpointError
+
+RNG = np.random.default_rng(0)
+X = RNG.random((40, 3), dtype=np.float32)
+Y = RNG.random((40, 1), dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def traces(monkeypatch):
+    """Counts exports instead of tracing graphs, which is tested elsewhere."""
+    exported = []
+
+    def export(model, **arguments):
+        exported.append(arguments)
+        meta_graph_def = tf.compat.v1.MetaGraphDef()
+        meta_graph_def.meta_info_def.tags.append("train")
+        return meta_graph_def
+
+    def values(model):
+        named = {weight.path: weight for weight in model.weights}
+        if model.optimizer is not None:
+            named["global_step"] = model.optimizer.iterations
+        return named
+
+    monkeypatch.setattr(callbacks, "export_meta_graph", export)
+    monkeypatch.setattr(callbacks, "variable_values", values)
+    return exported
+
+
+@pytest.fixture
+def run(tmp_path):
+    return str(tmp_path / "run" / "model")
+
+
+def make_model(optimizer="sgd", **compile_arguments):
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", **compile_arguments)
+    return model
+
+
+def fit(callback, model=None, **arguments):
+    model = model or make_model()
+    arguments = {"x": X, "y": Y, "batch_size": 10, "verbose": 0, **arguments}
+    model.fit(callbacks=[callback, *arguments.pop("callbacks", ())], **arguments)
+    return model
+
+
+def saved_steps(filepath):
+    directory, base = os.path.split(filepath)
+    return sorted(
+        int(name.removeprefix(f"{base}-").removesuffix(".manifest"))
+        for name in os.listdir(directory)
+        if name.endswith(".manifest")
+    )
+
+
+def values_of(filepath, step):
+    reader = tf.train.load_checkpoint(f"{filepath}-{step}")
+    return {
+        name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+    }
+
+
+def test_default_is_every_epoch_in_meta_graphs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = fit(MetaGraphCheckpoint(), epochs=2)
+    assert sorted(os.listdir("meta_graphs")) == [
+        "checkpoint",
+        *[
+            f"model-{step}.{ending}"
+            for step in (4, 8)
+            for ending in ("data-00000-of-00001", "index", "manifest", "meta")
+        ],
+    ]
+    assert tf.train.latest_checkpoint("meta_graphs") == "meta_graphs/model-8"
+    values = values_of("meta_graphs/model", 8)
+    assert values.pop("global_step") == 8
+    for weight in model.weights:
+        np.testing.assert_array_equal(values[weight.path], weight.numpy())
+
+
+def test_graph_is_traced_once_a_fit_and_stored_once(run, traces):
+    callback = MetaGraphCheckpoint(run, collections={"c": [1]}, graphs=["predict"])
+    model = fit(callback, epochs=3)
+    assert traces == [
+        {"collections": {"c": [1]}, "graphs": ("predict",), "signatures": None}
+    ]
+    model.compile("sgd", "mae")
+    fit(callback, model)
+    assert len(traces) == 2
+    inodes = {os.stat(f"{run}-{step}.meta").st_ino for step in saved_steps(run)}
+    assert len(inodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "batch_size", "steps"),
+    [(3, 10, [3, 6]), (1, 20, [1, 2, 3, 4]), (100, 10, []), (5, 10, [5])],
+)
+def test_every_so_many_batches(run, save_freq, batch_size, steps):
+    os.makedirs(os.path.dirname(run))
+    fit(MetaGraphCheckpoint(run, save_freq=save_freq), epochs=2, batch_size=batch_size)
+    assert saved_steps(run) == steps
+
+
+def test_batches_with_several_steps_in_one_execution(run):
+    model = make_model(steps_per_execution=4)
+    callback = MetaGraphCheckpoint(run, save_freq=3, max_to_keep=None)
+    fit(callback, model, epochs=2, batch_size=4)
+    assert saved_steps(run) == [4, 8, 14, 18]
+
+
+def test_seconds_are_counted_instead_of_epochs(run, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            now[0] += 1.0
+
+    fit(MetaGraphCheckpoint(run, save_secs=3.0), epochs=2, callbacks=[Clock()])
+    assert saved_steps(run) == [3, 6, 8]  # the last one at the end of training
+
+
+def test_nothing_is_saved_twice_at_the_end(run):
+    fit(MetaGraphCheckpoint(run, save_secs=0.0, max_to_keep=None))
+    assert saved_steps(run) == [1, 2, 3, 4]
+
+
+class Scripted(keras.callbacks.Callback):
+    """Puts values of a metric in the logs of the epochs."""
+
+    def __init__(self, name, values):
+        super().__init__()
+        self.name, self.values = name, values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self.name] = self.values[epoch]
+
+
+def best_epochs(run, name, values, **arguments):
+    os.makedirs(os.path.dirname(run), exist_ok=True)
+    callback = MetaGraphCheckpoint(
+        run, monitor=name, save_best_only=True, max_to_keep=None, **arguments
+    )
+    model = make_model()
+    scripted = Scripted(name, values)
+    model.fit(
+        X,
+        Y,
+        batch_size=40,
+        epochs=len(values),
+        verbose=0,
+        callbacks=[scripted, callback],
+    )
+    return [step - 1 for step in saved_steps(run)]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "epochs"),
+    [
+        ("val_loss", "auto", [0, 2]),
+        ("val_loss", "max", [0, 1]),
+        ("val_mean_absolute_error", "auto", [0, 2]),
+        ("val_false_positives", "auto", [0, 2]),
+        ("val_sparse_categorical_crossentropy", "auto", [0, 2]),
+        ("val_accuracy", "auto", [0, 1]),
+        ("val_out_binary_accuracy", "auto", [0, 1]),
+        ("auc_1", "auto", [0, 1]),
+        ("f1_score", "auto", [0, 1]),
+        ("mean_io_u_iou", "auto", [0, 1]),
+        ("anything", "min", [0, 2]),
+    ],
+)
+def test_best_only(run, name, mode, epochs):
+    assert best_epochs(run, name, [2.0, 3.0, 1.0, 2.0], mode=mode) == epochs
+
+
+def test_best_only_with_a_threshold(run):
+    found = best_epochs(run, "val_loss", [3.0, 2.0, 1.0], initial_value_threshold=2.5)
+    assert found == [1, 2]
+
+
+def test_nan_is_never_the_best(run):
+    nan = float("nan")
+    assert best_epochs(run, "val_loss", [nan, 2.0, nan, 1.0]) == [1, 3]
+
+
+def test_direction_follows_the_class_of_a_metric_with_any_name(run):
+    model = make_model(metrics=[keras.metrics.R2Score(name="quality")])
+    best = callbacks._Best("val_quality", "auto", 0.5)
+    fit(MetaGraphCheckpoint(run), model)
+    assert best.improves({"val_quality": 0.6}, model)
+    assert not best.improves({"val_quality": 0.4}, model)
+
+
+def test_unknown_direction_is_asked_for(run):
+    with pytest.raises(CheckpointError, match='mode="max"'):
+        best_epochs(run, "quality", [1.0])
+
+
+def test_missing_metric_is_told_and_saved(run):
+    callback = MetaGraphCheckpoint(run, monitor="val_los", save_best_only=True)
+    with pytest.warns(UserWarning, match="val_los"):
+        fit(callback)
+    assert saved_steps(run) == [4]
+
+
+def test_early_stopping_and_best_weights(run):
+    stop = keras.callbacks.EarlyStopping(
+        "val_loss", patience=1, restore_best_weights=True, min_delta=100.0
+    )
+    callback = MetaGraphCheckpoint(run, save_best_only=True)
+    fit(callback, epochs=9, validation_data=(X, Y), callbacks=[stop])
+    assert saved_steps(run) == [4, 8]
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        part = slice(index * 10, index * 10 + 10)
+        return X[part], Y[part]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(10),
+        Batches,
+        lambda: (Batches()[index] for index in range(8)),
+    ],
+)
+def test_kinds_of_data(run, data):
+    arguments = {"y": None, "batch_size": None, "shuffle": False}
+    fit(
+        MetaGraphCheckpoint(run), x=data(), epochs=2, steps_per_epoch=4, **arguments
+    ) if not isinstance(data, type) else fit(
+        MetaGraphCheckpoint(run), x=data(), epochs=2, **arguments
+    )
+    assert saved_steps(run) == [4, 8]
+
+
+@pytest.mark.parametrize("arguments", [{"run_eagerly": True}, {"jit_compile": True}])
+def test_ways_to_run(run, arguments):
+    fit(MetaGraphCheckpoint(run, save_freq=2), make_model(**arguments))
+    assert saved_steps(run) == [2, 4]
+
+
+def test_gradient_accumulation_counts_steps_of_the_optimizer(run):
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    fit(MetaGraphCheckpoint(run), make_model(optimizer), epochs=2)
+    assert saved_steps(run) == [2, 4]
+
+
+def test_own_train_step_without_the_optimizer_counts_batches(run):
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return {"loss": keras.ops.mean(self(data[0]))}
+
+    model = Own([keras.Input([3]), keras.layers.Dense(1)])
+    model.compile("sgd")
+    fit(MetaGraphCheckpoint(run), model, epochs=2)
+    assert saved_steps(run) == [4, 8]
+
+
+def test_old_ones_are_removed(run):
+    fit(MetaGraphCheckpoint(run, max_to_keep=2), epochs=4)
+    assert saved_steps(run) == [12, 16]
+
+
+def test_second_fit_goes_on(run):
+    callback = MetaGraphCheckpoint(run)
+    model = fit(callback)
+    fit(callback, model)
+    fit(MetaGraphCheckpoint(run), model)
+    assert saved_steps(run) == [4, 8, 12]
+
+
+def test_another_training_in_the_directory_is_told_at_once(run):
+    fit(MetaGraphCheckpoint(run))
+    model = make_model()
+    with pytest.raises(CheckpointError, match="up to step 4"):
+        fit(MetaGraphCheckpoint(run), model)
+    assert int(model.optimizer.iterations) == 0
+    fit(MetaGraphCheckpoint(run + "2"), model)
+
+
+def test_manifest_has_the_progress(run):
+    fit(MetaGraphCheckpoint(run, save_freq=3), epochs=2, batch_size=20)
+    progress = commit.read_manifest(f"{run}-3").progress
+    assert (progress["epoch"], progress["batch"]) == (1, 0)
+    assert set(progress["logs"]) == {"loss"}
+
+
+def test_metrics_that_are_no_numbers_for_json(run):
+    fit(MetaGraphCheckpoint(run), callbacks=[], x=X * np.float32(np.nan))
+    with open(f"{run}-4.manifest", encoding="utf-8") as file:
+        assert json.load(file)["progress"]["logs"] == {"loss": "nan"}
+
+
+def test_verbose_says_what_was_written(run, capsys):
+    fit(MetaGraphCheckpoint(run, verbose=1))
+    assert f"Epoch 1: saved the model to {run}-4" in capsys.readouterr().out
+
+
+def test_failing_save_stops_the_training(run):
+    with open(os.path.dirname(run), "w", encoding="utf-8"):
+        pass
+    with pytest.raises(CheckpointError, match="To fix"):
+        fit(MetaGraphCheckpoint(run))
+
+
+def test_failing_save_is_a_warning_on_request(run):
+    with open(os.path.dirname(run), "w", encoding="utf-8"):
+        pass
+    model = make_model()
+    with pytest.warns(UserWarning, match="No checkpoint was written") as caught:
+        fit(MetaGraphCheckpoint(run, on_error="warn"), model, epochs=2)
+    assert len(caught) == 2
+    assert int(model.optimizer.iterations) == 8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"filepath": "run/"},
+        {"filepath": "run/checkpoint"},
+        {"save_freq": 0},
+        {"save_freq": "batch"},
+        {"save_freq": True},
+        {"save_freq": 2, "save_secs": 3.0},
+        {"save_secs": -1.0},
+        {"mode": "best"},
+        {"max_to_keep": -1},
+        {"keep_checkpoint_every_n_hours": 0},
+        {"on_error": "ignore"},
+    ],
+)
+def test_arguments_are_checked_at_once(arguments):
+    with pytest.raises(CheckpointError, match="To fix:"):
+        MetaGraphCheckpoint(**arguments)
+
+
+def test_only_the_chief_writes(run, monkeypatch):
+    monkeypatch.setattr(MetaGraphCheckpoint, "_is_chief", lambda self: False)
+    fit(MetaGraphCheckpoint(run))
+    assert not os.path.exists(os.path.dirname(run))
+
+
+def test_no_warnings_in_a_plain_fit(run):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(MetaGraphCheckpoint(run), validation_data=(X, Y))
