@@ -135,8 +135,10 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         self, batch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Saves, if the batches or the seconds are up."""
-        new_batches = self._cadence.count(batch)
-        self._batches += new_batches
+        steps = (self.params or {}).get("steps")
+        if steps:  # Keras counts a last execution of fewer steps as a full one.
+            batch = min(batch, steps - 1)
+        self._batches += self._cadence.count(batch)
         if self._cadence.is_due():
             self._save(batch, logs)
 
@@ -213,8 +215,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         if ahead:
             raise CheckpointError(
                 f"{self.filepath!r} has checkpoints of another training, up to step "
-                f"{max(step or 0 for step in ahead)}, and this one is at step "
-                f"{self._first_step}. Checkpoints are never written over.",
+                f"{max(step or 0 for step in ahead)}, and the optimizer of this one is "
+                f"at step {self._first_step}. Checkpoints are never written over.",
                 fix="choose another filepath; or load the newest checkpoint with "
                 f"load_from_meta_graph({directory!r}) and fit that; or remove the "
                 "old ones.",

@@ -1,28 +1,22 @@
 """Builds the MetaGraphDef of a model: graph, saver, signatures, collections."""
 
 import dataclasses
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_metagraph.errors import ExportError
-from keras_metagraph.export.captures import bind_captures, further_variables
+from keras_metagraph.export.captures import further_variables
 from keras_metagraph.export.collections import OWN, write_collections
 from keras_metagraph.export.description import describe
-from keras_metagraph.export.downgrade import downgrade, explain, strip_notes
-from keras_metagraph.export.flatten import Placed, place_trace
+from keras_metagraph.export.flat_model import FlatModel, PlacedGraph, flatten_model
 from keras_metagraph.export.meta_info import OLD_VERSION, write_meta_info
-from keras_metagraph.export.names import GLOBAL_STEP, NamedVariable, named_variables
-from keras_metagraph.export.op_list import strip_default_attributes, write_op_list
+from keras_metagraph.export.names import GLOBAL_STEP, named_variables
+from keras_metagraph.export.op_list import write_op_list
 from keras_metagraph.export.options import ExportOptions
-from keras_metagraph.export.outputs import Outputs, predict_outputs, step_outputs
-from keras_metagraph.export.placeholders import (
-    add_placeholders,
-    named_leaves,
-    placeholder_tensors,
-)
+from keras_metagraph.export.placeholders import placeholder_tensors
+from keras_metagraph.export.saver import add_group, add_saver
 from keras_metagraph.export.scoped import UNBOUND, in_scope, take_scope, without_scope
 from keras_metagraph.export.signatures import (
     DEFAULT_KEY,
@@ -33,14 +27,217 @@ from keras_metagraph.export.signatures import (
     write_user_signatures,
 )
 from keras_metagraph.export.specs import NamedSpec
-from keras_metagraph.export.tracing import Traced, trace_model
-from keras_metagraph.export.variables import (
-    VariableNodes,
-    add_group,
-    add_saver,
-    add_variable,
-)
+from keras_metagraph.export.tracing import trace_model
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.graph.to_proto import graph_to_proto
 
 _LARGEST_MESSAGE = (1 << 31) - 1
+_METHODS = {"eval": EVAL, "predict": PREDICT, "signature": PREDICT, "train": TRAIN}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported model.
+
+    Attributes:
+        meta_graph_def: The graph and all that goes with it, but for what `finish` adds.
+        graph: The same graph, to look names up in.
+        variables: What belongs into the checkpoint beside it, by name in the file.
+        names: Names of all variables in the graph, by the id of the variable.
+        unsupported: What the TensorFlow that it is for cannot run, a line each.
+    """
+
+    meta_graph_def: Any
+    graph: Graph
+    variables: dict[str, Any]
+    names: dict[int, str]
+    unsupported: list[str]
+
+
+def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
+    """Exports a model.
+
+    Args:
+        model: A built `keras.Model`.
+        options: What to export, and how.
+
+    Returns:
+        The MetaGraphDef, and the variables of its checkpoint.
+
+    Raises:
+        ExportError: If the model cannot be exported.
+        SignatureError: If the scope is not in the graph.
+    """
+    inputs, traced = trace_model(model, options)
+    known = named_variables(model)
+    others = further_variables([each.trace for each in traced], known)
+    variables = named_variables(model, others)
+    flat = flatten_model(model, traced, variables, options)
+    saved = {v.name: v.variable for v in variables if v.role != "metric"}
+    meta_graph_def = tf.compat.v1.MetaGraphDef()
+    if options.export_scope:
+        flat, saved = _scoped(meta_graph_def, flat, saved, options.export_scope)
+    else:
+        _write_signatures(meta_graph_def, flat)
+        graphs = {
+            placed.traced.key or "predict": _describe_graph(placed)
+            for placed in flat.graphs
+        }
+        description = describe(model, inputs, variables, graphs)
+        _bytes(meta_graph_def, OWN).append(description)
+    _write_state(meta_graph_def, flat)
+    _write_graph(meta_graph_def, flat.graph, options)
+    names = {id(v.variable): v.name for v in variables}
+    return Exported(meta_graph_def, flat.graph, saved, names, flat.unsupported)
+
+
+def finish(exported: Exported, options: ExportOptions) -> Any:
+    """Adds what may differ from one save of an unchanged model to the next.
+
+    Args:
+        exported: The export; it is not changed.
+        options: The user's signatures, collections and `meta_info`.
+
+    Returns:
+        A MetaGraphDef.
+
+    Raises:
+        ExportError: If a collection or field has no form in the file.
+        SignatureError: If a signature names what is not in the graph.
+    """
+    meta_graph_def = tf.compat.v1.MetaGraphDef()
+    meta_graph_def.CopyFrom(exported.meta_graph_def)
+    named = {k: v for k, v in (options.signatures or {}).items() if not callable(v)}
+    write_user_signatures(meta_graph_def, named, exported.graph)
+    collections = options.collections or {}
+    write_collections(meta_graph_def, collections, exported.graph, exported.names)
+    if options.collection_list is not None:
+        _keep_collections(meta_graph_def, options.collection_list)
+    write_meta_info(
+        meta_graph_def.meta_info_def,
+        options.meta_info or {},
+        version=OLD_VERSION if options.target is not None else tf.__version__,
+        stripped=options.strip_default_attrs,
+    )
+    return meta_graph_def
+
+
+def _scoped(
+    meta_graph_def: Any, flat: FlatModel, saved: Mapping[str, Any], scope: str
+) -> tuple[FlatModel, dict[str, Any]]:
+    """Reduces the export to one scope: graph, variables, what comes from outside."""
+    unbound = take_scope(flat.graph, scope)
+    if unbound:
+        names = (name.encode("utf-8") for name in unbound)
+        _bytes(meta_graph_def, UNBOUND).extend(names)
+    inside = [
+        dataclasses.replace(
+            variable,
+            name=without_scope(variable.name, scope),
+            initial_value=without_scope(variable.initial_value, scope),
+        )
+        for variable in flat.variables
+        if in_scope(variable.name, scope)
+    ]
+    tables = [
+        without_scope(name, scope)
+        for name in flat.table_initializers
+        if in_scope(name, scope)
+    ]
+    reduced = FlatModel(flat.graph, inside, [], tables, flat.unsupported)
+    return reduced, {
+        without_scope(name, scope): variable
+        for name, variable in saved.items()
+        if in_scope(name, scope)
+    }
+
+
+def _write_signatures(meta_graph_def: Any, flat: FlatModel) -> None:
+    """Writes the signatures of the exported graphs."""
+    for placed in flat.graphs:
+        traced = placed.traced
+        key = traced.key or DEFAULT_KEY
+        method = _METHODS[traced.kind]
+        write_signature(meta_graph_def, key, method, traced.feeds, placed.outputs)
+
+
+def _describe_graph(placed: PlacedGraph) -> dict[str, Any]:
+    """What the description of the model says of one graph."""
+    traced = placed.traced
+    outputs = {key: output.tensors[0] for key, output in placed.outputs.items()}
+    fields: dict[str, Any] = {"inputs": _tensors(traced.inputs)}
+    if traced.kind not in ("train", "eval"):
+        return {**fields, "outputs": outputs}
+    fields["labels"] = _tensors(traced.labels)
+    fields["sample_weight"] = _tensors(traced.sample_weight)
+    fields["loss"] = outputs.pop("loss", None)
+    fields["metrics"] = outputs
+    fields["train_op" if traced.kind == "train" else "update_op"] = placed.run
+    return fields
+
+
+def _tensors(placeholders: Mapping[str, NamedSpec]) -> dict[str, str]:
+    """The first tensor of each placeholder, by key."""
+    return {
+        key: str(placeholder_tensors(leaf)[0]) for key, leaf in placeholders.items()
+    }
+
+
+def _write_state(meta_graph_def: Any, flat: FlatModel) -> None:
+    """Writes variables, initializers, saver, and the ops that take the steps."""
+    graph = flat.graph
+    local = [v for v in flat.variables if v.role == "metric"]
+    saved = [v for v in flat.variables if v.role != "metric"]
+    for key, variables in (
+        ("variables", saved),
+        ("trainable_variables", [v for v in saved if v.trainable]),
+        ("local_variables", local),
+        ("metric_variables", local),
+        ("global_step", [v for v in saved if v.name == GLOBAL_STEP]),
+    ):
+        if variables:
+            _bytes(meta_graph_def, key).extend(v.definition() for v in variables)
+    resets = [variable.initializer for variable in local]
+    starts = [variable.initializer for variable in flat.variables]
+    _nodes(meta_graph_def, "init_op").append(add_group(graph, "init", starts))
+    if local:
+        reset = add_group(graph, "init_local", resets)
+        _nodes(meta_graph_def, "local_init_op").append(reset)
+    if flat.table_initializers:
+        _nodes(meta_graph_def, "table_initializer").extend(flat.table_initializers)
+    for placed in flat.graphs:
+        if placed.traced.kind == "train":
+            _nodes(meta_graph_def, "train_op").append(placed.run)
+            if "loss" in placed.outputs:
+                losses = placed.outputs["loss"].tensors
+                _nodes(meta_graph_def, "losses").extend(losses)
+    if saved:
+        meta_graph_def.saver_def.CopyFrom(add_saver(graph, saved, resets))
+
+
+def _write_graph(meta_graph_def: Any, graph: Graph, options: ExportOptions) -> None:
+    """Writes nodes, functions and the list of ops."""
+    meta_graph_def.graph_def.CopyFrom(graph_to_proto(graph))
+    old = options.target is not None
+    write_op_list(meta_graph_def.meta_info_def.stripped_op_list, graph, old=old)
+    size = meta_graph_def.ByteSize()
+    if size > _LARGEST_MESSAGE:
+        raise ExportError(
+            f"The graph has {size} bytes, and a file can hold {_LARGEST_MESSAGE}.",
+            fix="keep large constants of the model in variables.",
+        )
+
+
+def _keep_collections(meta_graph_def: Any, names: Sequence[str]) -> None:
+    """Removes the collections that were not asked for."""
+    for name in list(meta_graph_def.collection_def):
+        if name not in names:
+            del meta_graph_def.collection_def[name]
+
+
+def _bytes(meta_graph_def: Any, name: str) -> Any:
+    return meta_graph_def.collection_def[name].bytes_list.value
+
+
+def _nodes(meta_graph_def: Any, name: str) -> Any:
+    return meta_graph_def.collection_def[name].node_list.value

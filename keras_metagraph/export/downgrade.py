@@ -90,18 +90,21 @@ def explain(unsupported: Iterable[Unsupported], layers: Mapping[str, str]) -> li
 
 
 def _downgrade_nodes(graph: Graph) -> list[Unsupported]:
-    """Rewrites the nodes of one body; nodes that a rewrite adds are 1.15's."""
-    unsupported = []
+    """Rewrites the nodes of one body, then strips their attributes."""
+    refused: dict[str, Unsupported] = {}
     for node in list(graph.nodes.values()):
-        original, reason = node.op, None
         if node.op in REWRITES:
-            reason = REWRITES[node.op](Rewriter(graph, node))
-        if reason is None and node.op != "_Arg":
-            reason = _strip(node)
-        if reason is not None:
-            unsupported.append(Unsupported(node.name, original, reason))
+            op = node.op
+            reason = REWRITES[op](Rewriter(graph, node))
+            if reason is not None:
+                refused[node.name] = Unsupported(node.name, op, reason)
     _drop_unused(graph)
-    return unsupported
+    for node in graph.nodes.values():
+        if node.op != "_Arg" and node.name not in refused:
+            reason = _strip(node)
+            if reason is not None:
+                refused[node.name] = Unsupported(node.name, node.op, reason)
+    return list(refused.values())
 
 
 def _strip(node: Node) -> str | None:

@@ -1,11 +1,10 @@
 """One flat graph of everything that is exported of a model."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from keras_metagraph.export.captures import bind_captures
+from keras_metagraph.export.captures import bind_captures, handles_of
 from keras_metagraph.export.downgrade import downgrade, explain, strip_notes
 from keras_metagraph.export.flatten import Placed, place_trace
 from keras_metagraph.export.names import NamedVariable
@@ -45,12 +44,14 @@ class FlatModel:
         variables: The variables in it.
         graphs: The traced graphs in it.
         table_initializers: Nodes that fill its lookup tables.
+        unsupported: What the TensorFlow that it is for cannot run, a line each.
     """
 
     graph: Graph
     variables: list[VariableNodes]
     graphs: list[PlacedGraph]
     table_initializers: list[str]
+    unsupported: list[str]
 
 
 def flatten_model(
@@ -92,25 +93,27 @@ def flatten_model(
         graphs.append(_with_outputs(graph, model, each, placed))
         graph.producer = max(graph.producer, each.trace.graph.producer)
     strip_notes(graph)
-    if options.target is not None:
-        _warn(explain(downgrade(graph), layers))
+    unsupported = downgrade(graph) if options.target is not None else []
     if options.clear_devices:
         _clear_devices(graph)
     if options.strip_default_attrs:
         strip_default_attributes(graph)
-    return FlatModel(graph, nodes, graphs, bound.table_initializers)
+    return FlatModel(
+        graph, nodes, graphs, bound.table_initializers, explain(unsupported, layers)
+    )
 
 
 def _is_needed(variable: NamedVariable, traced: Sequence[TracedGraph]) -> bool:
     """Whether a variable belongs into the graph, with these graphs in it."""
-    kinds = {each.kind for each in traced}
-    if variable.role in ("weight", "seed"):
+    if variable.role == "weight":
         return True
-    if variable.role == "metric":
-        return bool({"train", "eval"} & kinds)
-    if variable.role == "optimizer":
-        return "train" in kinds
-    return any(each.trace.uses(variable.variable) for each in traced)
+    kinds = {each.kind for each in traced}
+    if variable.role == "metric" and kinds & {"train", "eval"}:
+        return True
+    if variable.role in ("optimizer", "seed") and "train" in kinds:
+        return True
+    used = {id(external) for each in traced for _, external in each.trace.captures}
+    return any(id(handle) in used for handle in handles_of(variable.variable))
 
 
 def _with_outputs(
@@ -129,14 +132,3 @@ def _clear_devices(graph: Graph) -> None:
     for body in (graph, *(function.graph for function in graph.functions.values())):
         for node in body.nodes.values():
             node.device = ""
-
-
-def _warn(lines: list[str]) -> None:
-    if lines:
-        warnings.warn(
-            "TensorFlow 1.15 cannot import this graph. It lacks what these need:\n  - "
-            + "\n  - ".join(lines)
-            + '\nTo fix: use other layers there, leave their graph out, or pass '
-            "target=None if TensorFlow 2 reads the file.",
-            stacklevel=2,
-        )

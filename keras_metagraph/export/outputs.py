@@ -1,7 +1,7 @@
 """What the graphs give: keys for outputs, losses and metrics."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 from keras_metagraph.export.flatten import Placed
 from keras_metagraph.export.names import node_name
@@ -12,20 +12,19 @@ from keras_metagraph.graph.ir import Graph
 Outputs = dict[str, TracedOutput]
 
 
-def predict_outputs(graph: Graph, model: Any, placed: Placed) -> Outputs:
-    """Gives the outputs of the model keys: dict key, output name or place.
+def predict_outputs(graph: Graph, names: Sequence[str], placed: Placed) -> Outputs:
+    """Gives the outputs of a call keys: dict key, output name or place.
 
     Where predicting changes state, the outputs are read behind the change.
 
     Args:
         graph: The flat graph.
-        model: The model.
-        placed: Its predict graph.
+        names: Names of the outputs, if they have any.
+        placed: The graph of the call.
 
     Returns:
         The outputs by key.
     """
-    names = list(getattr(model, "output_names", ()))
     outputs: Outputs = {}
     for place, output in enumerate(placed.outputs):
         if any(isinstance(part, str) for part in output.path):

@@ -163,9 +163,7 @@ def _traced_signatures(signatures: Mapping[str, Any]) -> list[TracedGraph]:
         if not callable(function):
             continue
         specs, trace = trace_function(function, key)
-        feeds = {
-            name: NamedSpec(f"{key}/{name}", spec) for name, spec in specs.items()
-        }
+        feeds = {name: NamedSpec(f"{key}/{name}", spec) for name, spec in specs.items()}
         arguments = tuple(feeds.values())
         graphs.append(TracedGraph("signature", key, trace, arguments, feeds))
     return graphs

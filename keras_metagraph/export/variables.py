@@ -119,9 +119,7 @@ def _add_constant(
     return graph.add(make_node(f"{scope}/Fill", "Fill", [dims, fill], **types)).name
 
 
-def _add_random(
-    graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape
-) -> str:
+def _add_random(graph: Graph, name: str, dtype: tf.DType, shape: tf.TensorShape) -> str:
     """Adds random numbers of the size that Glorot's initializer gives them."""
     scope = f"{name}/Initializer"
     *_, inputs, outputs = shape.as_list()

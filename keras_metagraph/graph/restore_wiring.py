@@ -40,13 +40,11 @@ class Restored:
         key: The tensor of the checkpoint.
         slice: The part of that tensor, if not all of it.
         reshape: Whether the tensor is reshaped before it is assigned.
-        assigns: Names of the nodes that assign it.
     """
 
     key: str
     slice: Slice | None = None
     reshape: bool = False
-    assigns: tuple[str, ...] = ()
 
 
 def restored_variables(
@@ -77,9 +75,7 @@ def restored_variables(
                 "" if place is None else _string_at(graph, _input(reader, place), index)
             )
             variable = _through(graph, node.inputs[0])
-            before = found.get(variable)
-            assigns = (*(before.assigns if before else ()), node.name)
-            found[variable] = Restored(key, parse_slice(key, text), reshape, assigns)
+            found[variable] = Restored(key, parse_slice(key, text), reshape)
         if found:
             break
     return found

@@ -141,12 +141,8 @@ def _header(function: Function) -> FunctionDef:
             signature.input_arg.add(name=name)
     if len(signature.output_arg) != len(function.results):
         del signature.output_arg[:]
-        taken = set(function.arguments)
         for place in range(len(function.results)):
-            name = f"output_{place}"
-            while name in taken:
-                name += "_"
-            signature.output_arg.add(name=name)
+            signature.output_arg.add(name=f"output_{place}")
     if len(signature.control_output) != len(function.control_results):
         signature.control_output[:] = function.control_results
         signature.is_stateful = bool(function.control_results) or signature.is_stateful

@@ -76,7 +76,7 @@ def graph_variables(
     nodes = [node for node in graph.nodes.values() if node.op in VARIABLE_OPS]
     members = _Members(meta_graph_def, {node.name for node in nodes})
     restored = restored_variables(meta_graph_def, graph)
-    initializers = _initializers(graph, restored, members)
+    initializers = _initializers(graph, members)
     return {
         node.name: _variable(
             node,
@@ -173,9 +173,7 @@ def _node_name(text: str) -> str:
     return text.removeprefix("^").removesuffix(":0")
 
 
-def _initializers(
-    graph: Graph, restored: dict[str, Restored], members: _Members
-) -> dict[str, Node]:
+def _initializers(graph: Graph, members: _Members) -> dict[str, Node]:
     """The node that gives each variable its first value.
 
     `VariableDef` names it; without one it is the `<variable>/Assign` that TensorFlow
@@ -188,9 +186,8 @@ def _initializers(
         if node.op == "NoOp" and node.name.rpartition("/")[2].startswith("init")
         for name in node.control_inputs
     }
-    savers = {node for stored in restored.values() for node in stored.assigns}
     for node in graph.nodes.values():
-        if node.op not in ASSIGN_OPS or len(node.inputs) < 2 or node.name in savers:
+        if node.op not in ASSIGN_OPS or len(node.inputs) < 2:
             continue
         variable = node.inputs[0].node
         if node.name == f"{variable}/Assign":

@@ -17,6 +17,8 @@ from keras_metagraph.export.vocabularies import sublayers
 
 Record = Mapping[str, Any]
 
+_SEED = "seed"
+
 
 def restore_trainable(model: Any, records: Sequence[Record]) -> None:
     """Freezes what was frozen; configs of subclassed models do not tell.
@@ -62,7 +64,7 @@ def restore_variables(
         ShapeMismatchError: If variables of model, file and checkpoint do not fit;
             lists all of them.
     """
-    roles = ["weight", "seed"]
+    roles = ["weight", _SEED]
     if optimizer and getattr(model, "optimizer", None) is not None:
         roles += ["optimizer", "other"]
     elif optimizer and any(record["role"] == "optimizer" for record in records):
@@ -101,19 +103,26 @@ def restore_variables(
 def _pair(
     live: Sequence[NamedVariable], records: Sequence[Record]
 ) -> list[tuple[NamedVariable, Record]]:
-    """Finds the record of each variable.
+    """Finds the record of each variable, by role and place.
 
-    By name where the names are the same ones. Layers without a name of their own are
-    numbered through the process, so that names may differ: then by role and place.
+    Weights, and what the optimizer keeps of them, by name where all names are the
+    same; layers without a name of their own are numbered through the process. Random
+    seeds have such numbers only, so that an equal name means nothing.
 
     Raises:
         ShapeMismatchError: If variables have no counterpart; lists all of them.
     """
-    if {v.name for v in live} == {record["name"] for record in records}:
-        by_name = {record["name"]: record for record in records}
-        return [(v, by_name[v.name]) for v in live]
+    named = {v.name for v in live if v.role != _SEED}
+    recorded = {r["name"]: r for r in records if r["role"] != _SEED}
+    by_name = named == set(recorded)
     places = {(record["role"], record["index"]): record for record in records}
-    pairs = [(v, places.pop((v.role, v.index), None)) for v in live]
+    pairs = []
+    for v in live:
+        place = (v.role, v.index)
+        if by_name and v.role != _SEED:
+            record = recorded[v.name]
+            place = (record["role"], record["index"])
+        pairs.append((v, places.pop(place, None)))
     findings = [
         f"{v.role} {v.index}, {v.path} {tuple(v.variable.shape)}: not in the file"
         for v, record in pairs

@@ -10,9 +10,11 @@ import keras
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
+from keras_metagraph.graph.variables import graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph
+from keras_metagraph.loading.restoration import merge_slices
 from keras_metagraph.training.train_op import TrainOp
 
 
@@ -134,6 +136,23 @@ class MetaGraphModel(keras.Model):
         feeds = self._feeds(data, training=False)
         runner = self.meta_graph.executor.function([self.optimizer.loss], list(feeds))
         return self._logs(runner(list(feeds.values()))[0])
+
+    def original_meta_graph(self) -> tuple[Any, dict[str, Any]] | None:
+        """The graph that the model goes on with, and the state it has now.
+
+        Returns:
+            The MetaGraphDef of the file and arrays by checkpoint key, as TensorFlow's
+            own Saver would write them; `None` once Keras trains the model.
+        """
+        if self.compiled and not self.trains_with_graph:
+            return None
+        meta_graph_def = self.meta_graph.meta_graph_def
+        found = graph_variables(meta_graph_def, self.meta_graph.graph)
+        variables = self.meta_graph.variables
+        return meta_graph_def, merge_slices(
+            {name: found[name] for name in variables},
+            {name: keras.ops.convert_to_numpy(v) for name, v in variables.items()},
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The functional config, with the graph and how it is fed."""

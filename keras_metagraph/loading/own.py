@@ -176,7 +176,8 @@ def _rebuild(
     safe_mode: bool,
 ) -> Any:
     """Makes the model, its variables and its optimizer, all with initial values."""
-    config = {"model": fields["model"]}
+    own = ("build_config", "compile_config")
+    config = {"model": {k: v for k, v in fields["model"].items() if k not in own}}
     if compile and fields["compile_config"]:
         config["compile_config"] = fields["compile_config"]
     config = resolve_objects(config, custom_objects, safe_mode=safe_mode)
@@ -204,13 +205,48 @@ def _rebuild(
 
 def _construct(config: dict[str, Any], safe_mode: bool) -> Any:
     """Makes the model; compiling and building it follow, in their own order."""
-    own = {
-        k: v for k, v in config.items() if k not in ("build_config", "compile_config")
-    }
-    model = keras.saving.deserialize_keras_object(own, safe_mode=safe_mode)
+    _strip_build_configs(config)
+    model = keras.saving.deserialize_keras_object(config, safe_mode=safe_mode)
     if not isinstance(model, keras.Model):
         raise TypeError(f"the config is that of a {type(model).__name__}, not a model")
     return model
+
+
+def _strip_build_configs(config: dict[str, Any]) -> None:
+    """Lets the layers of sequential and functional models be built as at first.
+
+    Keras would build each of them alone, before the model calls it, and the paths of
+    their variables would lack the model. What a class of the user does with the
+    layers in its config is not known, so those are left.
+    """
+    stack: list[Any] = [config]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list | tuple):
+            stack.extend(value)
+        elif isinstance(value, dict):
+            is_object = "class_name" in value and "config" in value
+            if is_object and _is_built_as_usual(value):
+                value.pop("build_config", None)
+            if not is_object or _calls_its_layers(value):
+                stack.extend(value.values())
+
+
+def _calls_its_layers(node: dict[str, Any]) -> bool:
+    """Whether a class builds the layers in its config by calling them."""
+    # `resolve_objects` leaves the module of Keras's own classes only.
+    config = node["config"]
+    functional = {"layers", "input_layers", "output_layers"}
+    return bool(node.get("module")) or functional <= set(config)
+
+
+def _is_built_as_usual(node: dict[str, Any]) -> bool:
+    """Whether a class leaves it to Keras how it is built."""
+    if node.get("module"):
+        return True
+    found = keras.saving.get_registered_object(node.get("registered_name"))
+    usual = (keras.layers.Layer.build_from_config, keras.Model.build_from_config)
+    return getattr(found, "build_from_config", None) in usual
 
 
 def _build(model: Any, fields: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def test_graph_is_traced_once_a_fit_and_stored_once(run, traces):
     assert traces == [
         {"collections": {"c": [1]}, "graphs": ("predict",), "signatures": None}
     ]
-    model.compile("sgd", "mae")
+    model.compile(model.optimizer, "mae")
     fit(callback, model)
     assert len(traces) == 2
     inodes = {os.stat(f"{run}-{step}.meta").st_ino for step in saved_steps(run)}
@@ -235,22 +235,25 @@ class Batches(keras.utils.PyDataset):
         return X[part], Y[part]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(10),
-        Batches,
-        lambda: (Batches()[index] for index in range(8)),
-    ],
-)
-def test_kinds_of_data(run, data):
-    arguments = {"y": None, "batch_size": None, "shuffle": False}
-    fit(
-        MetaGraphCheckpoint(run), x=data(), epochs=2, steps_per_epoch=4, **arguments
-    ) if not isinstance(data, type) else fit(
-        MetaGraphCheckpoint(run), x=data(), epochs=2, **arguments
-    )
+def test_dataset(run):
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(10)
+    callback = MetaGraphCheckpoint(run)
+    fit(callback, x=data, y=None, batch_size=None, shuffle=False, epochs=2)
     assert saved_steps(run) == [4, 8]
+
+
+def test_py_dataset(run):
+    callback = MetaGraphCheckpoint(run)
+    fit(callback, x=Batches(), y=None, batch_size=None, epochs=2)
+    assert saved_steps(run) == [4, 8]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_generator_of_unknown_length(run):
+    data = (Batches()[index] for index in range(4))
+    callback = MetaGraphCheckpoint(run, save_freq=3)
+    fit(callback, x=data, y=None, batch_size=None, shuffle=False)
+    assert saved_steps(run) == [3]
 
 
 @pytest.mark.parametrize("arguments", [{"run_eagerly": True}, {"jit_compile": True}])

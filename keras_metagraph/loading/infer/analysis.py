@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_metagraph.audit.tensors import decode_tensor, tensor_problem
 from keras_metagraph.errors import SignatureError
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.specs import tensor_spec
@@ -16,7 +17,7 @@ from keras_metagraph.graph.variables import GraphVariable
 SHAPE_OPS = frozenset(
     {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike", "TensorArraySizeV3"}
 )
-# Ops that pass a value on as it is (tensorflow/core/ops/control_flow_ops.cc and others).
+# Ops that pass a value on as it is.
 FORWARDING_OPS = frozenset(
     {
         "Identity",
@@ -58,6 +59,9 @@ _WRITE_PREFIXES = (
     "Scatter",
 )
 _NO_WRITES = frozenset({"ScatterNd", "ScatterNdNonAliasingAdd"})
+_RETURNING_WRITES = frozenset(
+    {"Assign", "AssignAdd", "AssignSub", "ScatterAdd", "ScatterSub"}
+)
 APPLY_PREFIXES = ("Apply", "SparseApply", "ResourceApply", "ResourceSparseApply")
 
 
@@ -166,7 +170,7 @@ class GraphAnalysis:
         return frozenset(
             node.name
             for node in self.graph.nodes.values()
-            if node.op in ("Assign", "AssignAdd", "AssignSub", "ScatterSub", "ScatterAdd")
+            if node.op in _RETURNING_WRITES
         )
 
     def source(self, tensor: TensorName) -> TensorName:
@@ -184,13 +188,9 @@ class GraphAnalysis:
         if node is None or node.op != "Const" or "value" not in node.attrs:
             return None
         proto = node.attrs["value"].tensor
-        # A bound on what is decoded: the file says how large a tensor is.
-        if proto.tensor_shape.dim or proto.tensor_shape.unknown_rank:
+        if proto.tensor_shape.dim or tensor_problem(proto):
             return None
-        try:
-            value = tf.make_ndarray(proto)
-        except (TypeError, ValueError):
-            return None
+        value = decode_tensor(proto)
         if value.dtype.kind == "f":
             return float(str(value))  # 0.3, not 0.30000001192092896
         return value.item() if value.dtype.kind in "biu" else None

@@ -10,6 +10,7 @@ from keras_metagraph.errors import SignatureError, nearest
 from keras_metagraph.graph import op_defs
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.loading.infer import naming
+from keras_metagraph.loading.infer.interface import Interface
 
 Names = str | Sequence[str] | Mapping[str, str]
 
@@ -27,6 +28,7 @@ class Given:
         training_values: Values when training and otherwise; `None` in their place for
             a flag whose values are to be found.
         constants: Values to bake in.
+        reasons: Who named a part, where it was not the caller.
     """
 
     inputs: dict[str, TensorName] | None = None
@@ -38,6 +40,36 @@ class Given:
         default_factory=dict
     )
     constants: dict[TensorName, Any] = dataclasses.field(default_factory=dict)
+
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def reason(self, part: str) -> str:
+        """Why what was named for a part is taken."""
+        return self.reasons.get(part, "named by the caller")
+
+    def fill(self, interface: Interface, graph: Graph, reason: str) -> None:
+        """Takes what the caller left open from an interface that fits the graph.
+
+        Args:
+            interface: Where the names come from.
+            graph: The graph; parts that it does not have are not taken.
+            reason: Why the names are taken.
+        """
+        for part in ("inputs", "outputs", "labels"):
+            tensors = {
+                key: TensorName.parse(name)
+                for key, name in getattr(interface, part).items()
+            }
+            known = all(tensor.node in graph.nodes for tensor in tensors.values())
+            if getattr(self, part) is None and tensors and known:
+                setattr(self, part, tensors)
+                self.reasons[part] = reason
+        loss = interface.loss and TensorName.parse(interface.loss)
+        if self.loss is None and loss and loss.node in graph.nodes:
+            self.loss, self.reasons["loss"] = loss, reason
+        operations = [name for name in interface.train_op if name in graph.nodes]
+        if self.train_op is None and operations:
+            self.train_op, self.reasons["train_op"] = operations, reason
 
     @property
     def fed(self) -> list[TensorName]:
@@ -118,7 +150,8 @@ class _Reader:
         definition = op_defs.op_def(node.op)
         if definition is None:
             return tensor
-        count = sum(n for _, n in op_defs.output_offsets(definition, node.attrs).values())
+        offsets = op_defs.output_offsets(definition, node.attrs)
+        count = sum(number for _, number in offsets.values())
         if tensor.index >= count and (count or not definition.output_arg):
             self._findings.append(
                 f"{argument}: {name!r}; node {node.name!r} ({node.op}) has "

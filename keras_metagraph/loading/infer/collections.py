@@ -8,22 +8,25 @@ from keras_metagraph.graph.ir import Graph, TensorName
 # Collections that TensorFlow and its layers libraries keep for themselves
 # (`tf.GraphKeys`, tf.estimator, tf.contrib, TFLearn, SavedModel). What stands in any
 # other was put there by a user, to be found again.
-_FRAMEWORK = frozenset(
-    """
-    activations asset_filepaths concatenated_variables cond_context data_augmentation
-    data_preprocessing end_points endpoints eval_step global_step
-    global_step_read_op_cache init_op inputs is_training is_training_ops iterators
-    layer_scope legacy_init_op local_init_op local_variables losses metric_variables
-    model_variables moving_average_variables queue_runners ready_for_local_init_op
-    ready_op regularization_losses resources saved_model_assets
-    saved_model_initializers saved_model_main_op saved_model_train_op savers
-    serving_assets serving_graph serving_init_op serving_signatures streaming_state
-    summaries summary_op summary_tags summary_writer table_initializer targets
-    total_loss trainable_resource_variables trainable_variables train_op train_ops
-    trainops unbound_inputs update_ops validation_ops variables weights biases
-    while_context saver restorer init keras_metagraph
-    """.split()
-)
+# fmt: off
+_FRAMEWORK = frozenset({
+    "activations", "asset_filepaths", "biases", "concatenated_variables",
+    "cond_context", "data_augmentation", "data_preprocessing", "end_points",
+    "endpoints", "eval_step", "global_step", "global_step_read_op_cache", "init",
+    "init_op", "inputs", "is_training", "is_training_ops", "iterators",
+    "keras_metagraph", "layer_scope", "legacy_init_op", "local_init_op",
+    "local_variables", "losses", "metric_variables", "model_variables",
+    "moving_average_variables", "queue_runners", "ready_for_local_init_op",
+    "ready_op", "regularization_losses", "resources", "restorer",
+    "saved_model_assets", "saved_model_initializers", "saved_model_main_op",
+    "saved_model_train_op", "saver", "savers", "serving_assets", "serving_graph",
+    "serving_init_op", "serving_signatures", "streaming_state", "summaries",
+    "summary_op", "summary_tags", "summary_writer", "table_initializer", "targets",
+    "total_loss", "train_op", "train_ops", "trainable_resource_variables",
+    "trainable_variables", "trainops", "unbound_inputs", "update_ops",
+    "validation_ops", "variables", "weights", "while_context",
+})
+# fmt: on
 _FRAMEWORK_PREFIXES = ("layer_tensor/", "layer_variables/", "tft_", "_", "variable")
 
 

@@ -69,8 +69,8 @@ def find_feeds(analysis: GraphAnalysis, saver: str = "") -> list[Feed]:
         if node.op in PLACEHOLDERS:
             feeds.extend(_placeholder(analysis, node, saver))
         elif node.op.startswith(_PIPELINE_PREFIXES) or _generates(analysis, node):
-            for tensor in _cut(analysis, node):
-                feeds.append(_feed(analysis, tensor, "pipeline"))
+            tensors = _cut(analysis, node)
+            feeds.extend(_feed(analysis, tensor, "pipeline") for tensor in tensors)
     # TF-Hub keeps the graph of a module beside the copy that the user called.
     return [f for f in feeds if _HUB not in f"/{f.tensor.node}"] or feeds
 
@@ -101,9 +101,7 @@ def _feed(analysis: GraphAnalysis, tensor: TensorName, kind: str) -> Feed:
     default = None
     if kind == "default":
         default = analysis.constant(analysis.graph.nodes[tensor.node].inputs[0])
-    return Feed(
-        tensor, kind, analysis.rank(tensor), analysis.dtype(tensor), default
-    )
+    return Feed(tensor, kind, analysis.rank(tensor), analysis.dtype(tensor), default)
 
 
 def _generates(analysis: GraphAnalysis, node: Node) -> bool:

@@ -8,12 +8,9 @@ from keras_metagraph.graph.ir import Graph, TensorName
 _LABEL = re.compile(
     r"(^|[^a-z])(labels?|targets?|y_?true|ground_?truth|gt|answers?|annotations?)"
     r"([^a-z]|$)|^ys?_?$|^y[-_](input|placeholder|ph|batch|train|data)$"
+    r"|^(input|placeholder|ph|batch)[-_]y$"
 )
 _MEASURE = re.compile(r"length|_len([^a-z]|$)|num_|size|count")
-_INPUT = re.compile(
-    r"^xs?_?$|^x[-_]|inputs?([^a-z]|$)|features?([^a-z]|$)|images?([^a-z]|$)|(^|_)ids$"
-    r"|tokens|obs(ervations?)?\d*$|states?$|lengths?$"
-)
 _OUTPUT = re.compile(
     r"logits?|predict|(^|[^a-z])preds?([^a-z]|$)|probabilit|(^|[^a-z])probs?([^a-z]|$)"
     r"|outputs?([^a-z]|$)|scores?([^a-z]|$)|softmax|sigmoid|classes([^a-z]|$)"
@@ -22,7 +19,7 @@ _OUTPUT = re.compile(
 _LOSS = re.compile(r"(^|[^a-z])(total_?)?(loss|cost|objective)([^a-z]|$)")
 _PLAIN_LOSS = re.compile(r"(total_?|train_?)?(loss|cost)(_op|_val(ue)?|_\d+)?")
 _FLAG = re.compile(
-    r"(is_?)?train(ing)?(_(flag|phase|mode|bool|ph))?$|^is_?train|phase([^a-z]|$)|learning_phase"
+    r"(is_?)?train(ing)?(_(flag|phase|mode|bool|ph))?$|^is_?train|phase([^a-z]|$)"
 )
 _INFERENCE_FLAG = re.compile(r"test|infer|eval|valid|determin|predict")
 _KEEP = re.compile(r"keep|retain")
@@ -33,23 +30,22 @@ _TRAIN_COLLECTION = re.compile(
 )
 _GENERIC_SUFFIX = re.compile(r"_\d+$")
 # Names that TensorFlow's own functions give, and that are no op types.
-_GENERIC_NAMES = frozenset(
-    "add sub mul div truediv floordiv strided_slice concat stack unstack split transpose "
-    "cond while value read control_dependency xw_plus_b norm moments batchnorm batchnorm/add_1 "
-    "einsum tensordot matmul pow neg eq not_equal range ones zeros eye ones_like zeros_like "
-    "boolean_mask group_deps embedding_lookup clip_by_value moving_average".split()
-)
+# fmt: off
+_GENERIC_NAMES = frozenset({
+    "add", "batchnorm", "boolean_mask", "clip_by_value", "concat", "cond",
+    "control_dependency", "div", "einsum", "embedding_lookup", "eq", "eye",
+    "floordiv", "group_deps", "matmul", "moments", "moving_average", "mul", "neg",
+    "norm", "not_equal", "ones", "ones_like", "pow", "range", "read", "split",
+    "stack", "strided_slice", "sub", "tensordot", "transpose", "truediv", "unstack",
+    "value", "while", "xw_plus_b", "zeros", "zeros_like",
+})
+# fmt: on
 
 
 def is_label(name: str) -> bool:
     """Whether a node is called as labels are."""
     text = last(name)
     return bool(_LABEL.search(text)) and not _MEASURE.search(text)
-
-
-def is_input(name: str) -> bool:
-    """Whether a node is called as inputs are."""
-    return bool(_INPUT.search(last(name)))
 
 
 def is_output(name: str) -> bool:
@@ -107,9 +103,8 @@ def is_generic(graph: Graph, name: str) -> bool:
     """Whether TensorFlow made the last part of a node's name, not a user."""
     node = graph.nodes[name]
     text = _GENERIC_SUFFIX.sub("", name.rpartition("/")[2])
-    return text.lower() in (node.op.lower(), node.op.lower().rstrip("v234")) or (
-        text.lower() in _GENERIC_NAMES or text in ("Placeholder", "Identity")
-    )
+    op = node.op.lower()
+    return text.lower() in (op, op.rstrip("v234")) or text.lower() in _GENERIC_NAMES
 
 
 def input_keys(

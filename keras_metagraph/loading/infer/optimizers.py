@@ -263,8 +263,11 @@ def _slots(analysis: GraphAnalysis, node: Node) -> dict[str, str]:
 def _is_slot(node: Node, name: str) -> bool:
     """Whether an argument is a variable that the op updates beside the trained one."""
     definition = op_defs.op_def(node.op)
-    return name != "var" and any(
-        argument.name == name and (argument.is_ref or argument.type == tf.resource.as_datatype_enum)
+    if definition is None or name == "var":
+        return False
+    return any(
+        argument.name == name
+        and (argument.is_ref or argument.type == tf.resource.as_datatype_enum)
         for argument in definition.input_arg
     )
 

@@ -12,6 +12,8 @@ _DEFAULT = "serving_default"
 _PREFERRED = ("predict", "prediction", "predictions", "serving", "default", "inference")
 # TF2 SavedModels keep initializers and train ops under these names.
 _RESERVED_PREFIX = "__saved_model_"
+# What tf.estimator puts before the keys of a supervised signature's outputs.
+_PREDICTIONS, _METRICS = "predictions/", "metrics/"
 _SESSION_BUNDLE = "serving_signatures"
 
 
@@ -34,9 +36,23 @@ class Signature:
     missing: tuple[str, ...] = ()
 
     @property
-    def is_supervised(self) -> bool:
-        """Whether it describes a training or evaluation graph."""
-        return "supervised" in self.method or "loss" in self.outputs
+    def loss(self) -> TensorName | None:
+        """The loss, where it describes a training or evaluation graph."""
+        return self.outputs.get("loss")
+
+    @property
+    def predictions(self) -> dict[str, TensorName]:
+        """The outputs that are predictions: neither loss nor metrics."""
+        found = {
+            key.removeprefix(_PREDICTIONS): tensor
+            for key, tensor in self.outputs.items()
+            if key.startswith(_PREDICTIONS)
+        }
+        return found or {
+            key: tensor
+            for key, tensor in self.outputs.items()
+            if key != "loss" and not key.startswith(_METRICS)
+        }
 
 
 def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
@@ -59,9 +75,11 @@ def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
                 _tensors(signature.outputs),
                 graph,
             )
-    for message in meta_graph_def.collection_def[_SESSION_BUNDLE].any_list.value if (
-        _SESSION_BUNDLE in meta_graph_def.collection_def
-    ) else ():
+    for message in (
+        meta_graph_def.collection_def[_SESSION_BUNDLE].any_list.value
+        if (_SESSION_BUNDLE in meta_graph_def.collection_def)
+        else ()
+    ):
         try:
             bundle = session_bundle.read_signatures(message.value)
         except FormatError:

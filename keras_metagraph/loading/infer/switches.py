@@ -224,8 +224,10 @@ def _keeps(analysis: GraphAnalysis, tensor: TensorName) -> bool | None:
             role = _role(analysis, node, place)
             if role is not None:
                 return role is straight
-            flips = node.op == "Sub" and place == 1 and (
-                analysis.constant(node.inputs[0]) == 1
+            flips = (
+                node.op == "Sub"
+                and place == 1
+                and (analysis.constant(node.inputs[0]) == 1)
             )
             if not (flips or node.op in FORWARDING_OPS | _SCALING):
                 continue

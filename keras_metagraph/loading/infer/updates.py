@@ -131,9 +131,9 @@ class Training:
         inner: set[TensorName] = set()
         for loss in found:
             before = self.analysis.ancestors([loss])
-            inner |= {other for other in found if other != loss and other.node in before}
-            for scope in {self.backward[name] for name in before & self.backward.keys()}:
-                inner |= set(self.losses[scope]) - {loss}
+            scopes = {self.backward[name] for name in before & self.backward.keys()}
+            parts = {other for other in found if other.node in before}
+            inner |= parts.union(*(self.losses[scope] for scope in scopes)) - {loss}
         return [loss for loss in found if loss not in inner] or list(found)
 
     def _coverage(self) -> dict[str, int]:

@@ -105,7 +105,7 @@ class TestLists:
         assert not set(named) & set(lists["allowed"])
 
     def test_no_allowed_op_takes_a_path(self):
-        """Arguments and attributes of the allowed ops, by this TensorFlow's registry."""
+        """Arguments and attributes of the allowed ops, by TensorFlow's registry."""
         from keras_metagraph.graph.op_defs import op_def
 
         parts = ("filename", "file_name", "path", "address", "url", "token", "writer")

@@ -180,6 +180,13 @@ class TestFunctionCalls:
             )
         )
 
+    @pytest.mark.timeout(20)
+    def test_every_function_is_followed_once(self):
+        functions = {
+            f"f{i}": [("n", f"f{i + 1}"), ("m", f"f{i + 2}")] for i in range(90)
+        }
+        check_structure(_meta(f90=[], f91=[], **functions))
+
     def test_long_chains_take_no_recursion(self):
         functions = {f"f{i}": [("n", f"f{i + 1}")] for i in range(5000)}
         check_structure(_meta(f5000=[], **functions))
@@ -249,9 +256,17 @@ class TestSizes:
         findings = _findings(meta_graph_def, UntrustedContentError)
         assert "encoded object" in findings[0]
 
-    def test_functions_bound_to_functions(self):
+    def test_beyond_the_limits_nothing_else_is_looked_at(self):
+        meta_graph_def = _meta(("a", "NoOp", "gone"))
+        findings = _findings(meta_graph_def, UntrustedContentError, Limits(nodes=0))
+        assert findings == ("1 nodes, more than 0",)
+
+    @pytest.mark.parametrize("listed", [False, True])
+    def test_functions_bound_to_functions(self, listed):
         meta_graph_def = _meta(("a", "NoOp"))
         value = meta_graph_def.graph_def.node[0].attr["f"]
+        if listed:
+            value = value.list.func.add().attr["g"]
         for _ in range(20):
             value = value.func.attr["g"]
         value.func.name = "f"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from keras_metagraph.checkpoint import commit, durable
 from keras_metagraph.checkpoint.restore import open_checkpoint
 from keras_metagraph.errors import DuplicateHandlerError, FormatError, SignatureError
 from keras_metagraph.formats import LAYOUTS, Export, open_export
@@ -38,6 +39,14 @@ def _copy_step(folder: Path, step: int, of: str = "model-20") -> None:
 def _remove_data(folder: Path, name: str) -> None:
     for path in folder.glob(f"{name}.data-*"):
         path.unlink()
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    records = {
+        path.name: durable.record_file(str(path)) for path in folder.glob(f"*-{step}.*")
+    }
+    manifest = commit.Manifest(f"model-{step}", step, 0.0, {}, records, {})
+    (folder / f"model-{step}.manifest").write_text(manifest.to_json())
 
 
 def _state(folder: Path, latest: str, *others: str) -> None:
@@ -134,6 +143,13 @@ class TestPrefix:
         assert export.checkpoint is None
         assert "shards" in export.note
 
+    def test_missing_data_file_is_noted(self, run):
+        data = "model-20.data-00000-of-00001"
+        os.rename(run / data, run / "model-20.data-00000-of-00002")
+        export = open_export(run / "model-20")
+        assert export.checkpoint is None
+        assert "not all its data files" in export.note
+
     def test_version_strings_can_be_parsed(self, run):
         path = run / "model-20.meta"
         meta_graph_def = v1.MetaGraphDef.FromString(path.read_bytes())
@@ -192,6 +208,25 @@ class TestDirectory:
         _state(run, '"model-40"', '"model-20"', '"model-30"')
         with pytest.warns(UserWarning, match=r"model-40.*model-20"):
             assert _prefix(open_export(run)) == "model-20"
+
+    def test_step_0_is_newer_than_no_step(self, run):
+        _copy_step(run, 0)
+        for path in run.glob("model-20.*"):
+            os.rename(path, run / path.name.replace("model-20", "model"))
+        (run / "checkpoint").unlink()
+        assert _prefix(open_export(run)) == "model-0"
+
+    def test_valid_manifest_comes_before_the_state_file(self, run):
+        for step in (30, 40):
+            _copy_step(run, step)
+            _write_manifest(run, step)
+        _copy_step(run, 50)
+        _state(run, '"model-20"')
+        assert _prefix(open_export(run)) == "model-40"
+        os.truncate(run / "model-40.meta", 100)
+        assert _prefix(open_export(run)) == "model-30"
+        (run / "model-30.meta").unlink()
+        assert _prefix(open_export(run)) == "model-20"
 
     def test_state_file_of_another_run(self, run):
         _state(run, '"lenet"')

@@ -113,6 +113,13 @@ class TestOtherFiles:
         path = file(SavedModel(saved_model_schema_version=1).SerializeToString())
         assert "it holds no graph" in _refusal(path, read_saved_model)
 
+    @pytest.mark.parametrize("node", [{"name": "a"}, {"op": "NoOp"}])
+    def test_proto_that_only_looks_like_a_graph(self, file, node):
+        meta_graph_def = v1.MetaGraphDef()
+        meta_graph_def.graph_def.node.add(**node)
+        path = file(meta_graph_def.SerializeToString())
+        assert "it holds no graph" in _refusal(path)
+
     def test_missing_file(self, tmp_path):
         assert "No such file" in _refusal(str(tmp_path / "no.meta"))
 

@@ -181,6 +181,38 @@ class TestBothKinds:
         assert not variable.trainable
 
 
+def test_first_of_several_savers_where_the_file_names_none():
+    with _building() as graph:
+        a, b = _variable("a"), _variable("b")
+        v1.train.Saver({"first": a})
+        v1.train.Saver({"second": a, "b": b})
+    found = _variables(_export(graph))
+    assert found["a"].checkpoint_key == "first"
+    assert found["b"].checkpoint_key is None
+
+
+def test_initializer_that_an_init_operation_runs():
+    with _building() as graph:
+        a = _variable("a", collections=[], trainable=False)
+        other = v1.assign(a, tf.ones([2, 3]), name="elsewhere").op
+        tf.group(other, name="scope/init_all")
+    meta_graph_def = _export(graph)
+    nodes = meta_graph_def.graph_def.node
+    kept = [node for node in nodes if node.name != "a/Assign"]
+    del nodes[:]
+    nodes.extend(kept)
+    assert _variables(meta_graph_def)["a"].initializer == "elsewhere"
+
+
+def test_reference_types_become_plain_ones():
+    with _building() as graph:
+        _variable("a")
+    meta_graph_def = _export(graph)
+    (node,) = (n for n in meta_graph_def.graph_def.node if n.name == "a")
+    node.attr["dtype"].type = 101
+    assert _variables(meta_graph_def)["a"].dtype == tf.float32
+
+
 def test_warm_start_from_another_checkpoint_is_not_the_saver(tmp_path):
     with tf.Graph().as_default(), v1.Session() as session:
         _variable("old")

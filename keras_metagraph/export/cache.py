@@ -1,0 +1,121 @@
+"""Keeps the last exports of each model, so that saving it again does not trace it.
+
+What counts as unchanged: the same variables, layers, losses, metrics and optimizer,
+with the same plain attributes and configs, compiled by the same call.
+"""
+
+import json
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from keras_metagraph.export.assemble import Exported, build_meta_graph
+from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.specs import seen_data
+
+_KEPT = 4  # exports a model: with other options, from before a change
+_PLAIN = bool | int | float | str | None
+# Attributes of a model that change while it is fitted.
+_VOLATILE = frozenset({"stop_training"})
+
+_EXPORTS: "weakref.WeakKeyDictionary[Any, dict[str, Exported]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def cached_meta_graph(model: Any, options: ExportOptions) -> Exported:
+    """Exports a model, or returns the export of before if nothing has changed.
+
+    Args:
+        model: The model.
+        options: What to export.
+
+    Returns:
+        The export.
+    """
+    exports = _EXPORTS.setdefault(model, {})
+    key = _fingerprint(model, options)
+    exported = exports.pop(key, None)
+    if exported is None:
+        exported = build_meta_graph(model, options)
+        # Tracing builds optimizer and metrics.
+        key = _fingerprint(model, options)
+    exports[key] = exported
+    while len(exports) > _KEPT:
+        del exports[next(iter(exports))]
+    return exported
+
+
+def last_export(model: Any) -> Exported | None:
+    """The export of a model that was made or used last."""
+    exports = _EXPORTS.get(model, {})
+    return next(reversed(exports.values()), None)
+
+
+def _fingerprint(model: Any, options: ExportOptions) -> str:
+    """Text that differs where the exported graph may differ."""
+    parts: list[Any] = [_options(options)]
+    for owner in _objects(model):
+        plain = {
+            name: value
+            for name, value in sorted(vars(owner).items())
+            if isinstance(value, _PLAIN) and name not in _VOLATILE and name[0] != "_"
+        }
+        parts.append([id(owner), type(owner).__qualname__, plain])
+    parts.append([id(variable) for variable in model.variables])
+    parts.append([bool(variable.trainable) for variable in model.weights])
+    parts.append([id(metric) for metric in model.metrics])
+    parts.append(id(getattr(model, "loss", None)))
+    for step in ("train_step", "test_step", "predict_step"):
+        parts.append(repr(seen_data(model, step)))
+    for config in (model.get_config, model.get_compile_config):
+        parts.append(_config(config))
+    return json.dumps(parts, default=repr)
+
+
+def _options(options: ExportOptions) -> list[Any]:
+    """The options that decide about the graph."""
+    functions = {
+        key: id(value)
+        for key, value in (options.signatures or {}).items()
+        if callable(value)
+    }
+    return [
+        options.graphs,
+        functions,
+        repr(options.inputs),
+        repr(options.labels),
+        repr(options.sample_weight),
+        options.export_scope,
+        options.clear_devices,
+        options.strip_default_attrs,
+        options.target,
+    ]
+
+
+def _objects(model: Any) -> Iterator[Any]:
+    """The model, its layers, those inside, and the optimizers."""
+    queue, seen = [model], {id(model)}
+    for owner in queue:  # Grows.
+        yield owner
+        inner = [*getattr(owner, "layers", ()), getattr(owner, "optimizer", None)]
+        for each in [*inner, getattr(owner, "inner_optimizer", None)]:
+            if each is not None and id(each) not in seen:
+                seen.add(id(each))
+                queue.append(each)
+
+
+def _config(get: Any) -> str:
+    """A config without the learning rate, which is a variable; or why there is none."""
+    try:
+        config = get()
+        json.dumps(config, default=repr)
+    except Exception as error:  # Config methods are the user's code.
+        return type(error).__name__
+    if isinstance(config, dict) and isinstance(config.get("optimizer"), dict):
+        optimizer = config["optimizer"]
+        inner = {
+            k: v for k, v in optimizer.get("config", {}).items() if k != "learning_rate"
+        }
+        config = {**config, "optimizer": {**optimizer, "config": inner}}
+    return json.dumps(config, default=repr, sort_keys=True)

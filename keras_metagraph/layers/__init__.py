@@ -1,0 +1,1 @@
+"""Keras layers that run parts of TensorFlow 1 graphs."""

@@ -1,0 +1,1 @@
+"""Builds a structured graph as TensorFlow operations, one handler per special node."""

@@ -1,0 +1,34 @@
+"""Converts a .meta to ONNX with tf2onnx, by its command, and runs it in onnxruntime.
+
+Arrays: the feeds, by tensor name. Settings:
+    prefix     checkpoint prefix; the .meta is beside it
+    fetches    names of the tensors to return
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import onnxruntime
+
+
+def main(arrays, args):
+    """See above."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        convert(args["prefix"] + ".meta", list(arrays), args["fetches"], path)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    values = session.run(args["fetches"], arrays)
+    return dict(zip(args["fetches"], values, strict=True))
+
+
+def convert(meta, inputs, outputs, path):
+    """Runs `python -m tf2onnx.convert`."""
+    command = [sys.executable, "-m", "tf2onnx.convert", "--checkpoint", meta]
+    command += ["--inputs", ",".join(inputs), "--outputs", ",".join(outputs)]
+    done = subprocess.run(
+        [*command, "--output", path], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-8000:]}")
