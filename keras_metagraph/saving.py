@@ -17,7 +17,7 @@ from keras_metagraph.errors import ExportError
 from keras_metagraph.export.assemble import Exported, finish
 from keras_metagraph.export.cache import cached_meta_graph, last_export
 from keras_metagraph.export.checkpoint_values import checkpoint_values
-from keras_metagraph.export.names import NamedVariable, named_variables
+from keras_metagraph.export.names import named_variables
 from keras_metagraph.export.options import GRAPHS, ExportOptions
 from keras_metagraph.export.scoped import in_scope, without_scope
 
@@ -119,22 +119,11 @@ def save_meta_graph(
     filepath: str | os.PathLike[str],
     global_step: Any = None,
     *,
-    collection_list: Sequence[str] | None = None,
     as_text: bool = False,
-    clear_devices: bool = False,
-    strip_default_attrs: bool = False,
-    export_scope: str | None = None,
-    graphs: Sequence[str] = GRAPHS,
-    signatures: Mapping[str, Any] | None = None,
-    collections: Mapping[str, Any] | None = None,
-    meta_info: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    inputs: Any = None,
-    labels: Any = None,
-    sample_weight: Any = None,
-    target: str | None = "1.15",
     write_state: bool = True,
     latest_filename: str = STATE_FILE,
+    **export_arguments: Any,
 ) -> str:
     """Saves a Keras model as a MetaGraph with a name-based V2 checkpoint.
 
@@ -147,22 +136,11 @@ def save_meta_graph(
         filepath: Directory and base name of the checkpoint: `"run/model"`.
         global_step: The step to append to the name: a number, or a variable such as
             `model.optimizer.iterations`.
-        collection_list: As for `export_meta_graph`, and so are those that follow.
         as_text: Whether `.meta` is text.
-        clear_devices: Whether to remove devices from the nodes.
-        strip_default_attrs: Whether to leave attributes with default values out.
-        export_scope: The only scope to write.
-        graphs: Which graphs to write.
-        signatures: Further signatures.
-        collections: Further collections.
-        meta_info: Tags, version, fields of your own.
-        checkpoint: A checkpoint to take the values from.
-        inputs: Specs of the inputs.
-        labels: Specs of the labels.
-        sample_weight: Specs of the sample weights.
-        target: `"1.15"`, or None for the ops of the TensorFlow that is installed.
+        checkpoint: A checkpoint to take the values from; the model keeps its own.
         write_state: Whether the state file names this checkpoint as the newest.
         latest_filename: Name of the state file.
+        **export_arguments: Further arguments of `export_meta_graph`.
 
     Returns:
         The prefix of the checkpoint.
@@ -178,25 +156,13 @@ def save_meta_graph(
         prefix = save_meta_graph(model, "run/model", model.optimizer.iterations)
         ```
     """
-    prefix = step_prefix(filepath, _step(global_step))
-    options = ExportOptions(
-        graphs=tuple(graphs),
-        signatures=signatures,
-        collections=collections,
-        collection_list=collection_list,
-        inputs=inputs,
-        labels=labels,
-        sample_weight=sample_weight,
-        meta_info=meta_info,
-        export_scope=export_scope,
-        clear_devices=clear_devices,
-        strip_default_attrs=strip_default_attrs,
-        target=target,
-    )
+    step = None if global_step is None else int(read_value(global_step))
+    prefix = step_prefix(filepath, step)
+    options = ExportOptions(**export_arguments)
     exported, meta_graph_def = _export(model, options)
     commit = write_checkpoint(
         prefix,
-        _values(model, exported, export_scope, checkpoint),
+        _values(model, exported, options.export_scope, checkpoint),
         _encode(meta_graph_def, as_text),
         write_state=write_state,
         latest_filename=latest_filename,
@@ -218,29 +184,20 @@ def variable_values(model: Any) -> dict[str, Any]:
 
     Example:
         ```python
-        values = variable_values(model)
-        values["dense/kernel"]
+        kernel = variable_values(model)["dense/kernel"]
         ```
     """
-    variables = {
-        v.name: v.variable for v in named_variables(model) if v.role != "metric"
-    }
     last = last_export(model)
-    if last is not None:
-        held = {id(variable) for variable in variables.values()}
-        variables |= {n: v for n, v in last.others.items() if id(v) not in held}
-    return take_snapshot(variables)
+    variables = named_variables(model, [] if last is None else last.others)
+    return take_snapshot({v.name: v.variable for v in variables if v.role != "metric"})
 
 
 def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
     """Exports with what the model itself adds, and says what 1.15 cannot run."""
     options = dataclasses.replace(
         options,
-        signatures={**_of_model(model, "meta_graph_signatures"), **_dict(options.signatures)},
-        collections={
-            **_of_model(model, "meta_graph_collections"),
-            **_dict(options.collections),
-        },
+        signatures=_with_own(model, "meta_graph_signatures", options.signatures),
+        collections=_with_own(model, "meta_graph_collections", options.collections),
     )
     exported, is_new = cached_meta_graph(model, options)
     if exported.unsupported and is_new:
@@ -252,3 +209,66 @@ def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
             stacklevel=3,
         )
     return exported, finish(exported, options)
+
+
+def _with_own(
+    model: Any, method: str, given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a model with the mixin says, and over it what the caller says."""
+    own = getattr(model, method, None)
+    return {**(own() if callable(own) else {}), **(given or {})}
+
+
+def _values(
+    model: Any,
+    exported: Exported,
+    scope: str | None,
+    checkpoint: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """The values for the checkpoint, by their names in the exported graph."""
+    if checkpoint is None:
+        values = take_snapshot({v.name: v.variable for v in exported.variables})
+    else:
+        values = checkpoint_values(model, exported.variables, checkpoint)
+    if not scope:
+        return values
+    return {
+        without_scope(name, scope): value
+        for name, value in values.items()
+        if in_scope(name, scope)
+    }
+
+
+def _encode(meta_graph_def: Any, as_text: bool) -> bytes:
+    """The bytes of the file."""
+    if as_text:
+        return bytes(text_format.MessageToString(meta_graph_def).encode("utf-8"))
+    return bytes(meta_graph_def.SerializeToString(deterministic=True))
+
+
+def _write_with_values(path: str, content: bytes, values: Mapping[str, Any]) -> None:
+    """Writes a graph and the checkpoint beside it."""
+    prefix = os.path.splitext(path)[0]
+    if meta_path(prefix) == path:
+        write_checkpoint(prefix, values, content, write_state=False)
+        return
+    write_checkpoint(prefix, values, None, write_state=False)
+    _write_file(path, content)
+
+
+def _write_file(path: str, content: bytes) -> None:
+    """Writes a file at once; one that was there is replaced."""
+    directory, base = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(directory, f".{base}.tmp-{secrets.token_hex(4)}")
+    try:
+        os.makedirs(directory, exist_ok=True)
+        write_bytes(temporary, content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ExportError(
+            f"Writing {path!r} failed: {error}",
+            fix="free space or permissions where the message says so.",
+        ) from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

@@ -12,7 +12,7 @@ from keras_metagraph.export.collections import OWN, write_collections
 from keras_metagraph.export.description import describe
 from keras_metagraph.export.flat_model import FlatModel, PlacedGraph, flatten_model
 from keras_metagraph.export.meta_info import OLD_VERSION, write_meta_info
-from keras_metagraph.export.names import GLOBAL_STEP, named_variables
+from keras_metagraph.export.names import GLOBAL_STEP, NamedVariable, named_variables
 from keras_metagraph.export.op_list import write_op_list
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.placeholders import placeholder_tensors
@@ -42,14 +42,16 @@ class Exported:
     Attributes:
         meta_graph_def: The graph and all that goes with it, but for what `finish` adds.
         graph: The same graph, to look names up in.
-        variables: What belongs into the checkpoint beside it, by name in the file.
-        names: Names of all variables in the graph, by the id of the variable.
+        variables: What belongs into the checkpoint beside it.
+        others: Of these what the model does not list, as the traces found it.
+        names: Names of all variables, by the id of the variable.
         unsupported: What the TensorFlow that it is for cannot run, a line each.
     """
 
     meta_graph_def: Any
     graph: Graph
-    variables: dict[str, Any]
+    variables: list[NamedVariable]
+    others: list[Any]
     names: dict[int, str]
     unsupported: list[str]
 
@@ -73,10 +75,9 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
     others = further_variables([each.trace for each in traced], known)
     variables = named_variables(model, others)
     flat = flatten_model(model, traced, variables, options)
-    saved = {v.name: v.variable for v in variables if v.role != "metric"}
     meta_graph_def = tf.compat.v1.MetaGraphDef()
     if options.export_scope:
-        flat, saved = _scoped(meta_graph_def, flat, saved, options.export_scope)
+        flat = _scoped(meta_graph_def, flat, options.export_scope)
     else:
         _write_signatures(meta_graph_def, flat)
         graphs = {
@@ -88,7 +89,8 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
     _write_state(meta_graph_def, flat)
     _write_graph(meta_graph_def, flat.graph, options)
     names = {id(v.variable): v.name for v in variables}
-    return Exported(meta_graph_def, flat.graph, saved, names, flat.unsupported)
+    saved = [v for v in variables if v.role != "metric"]
+    return Exported(meta_graph_def, flat.graph, saved, others, names, flat.unsupported)
 
 
 def finish(exported: Exported, options: ExportOptions) -> Any:
@@ -122,10 +124,8 @@ def finish(exported: Exported, options: ExportOptions) -> Any:
     return meta_graph_def
 
 
-def _scoped(
-    meta_graph_def: Any, flat: FlatModel, saved: Mapping[str, Any], scope: str
-) -> tuple[FlatModel, dict[str, Any]]:
-    """Reduces the export to one scope: graph, variables, what comes from outside."""
+def _scoped(meta_graph_def: Any, flat: FlatModel, scope: str) -> FlatModel:
+    """Reduces the export to one scope; notes what comes from outside of it."""
     unbound = take_scope(flat.graph, scope)
     if unbound:
         names = (name.encode("utf-8") for name in unbound)
@@ -144,12 +144,7 @@ def _scoped(
         for name in flat.table_initializers
         if in_scope(name, scope)
     ]
-    reduced = FlatModel(flat.graph, inside, [], tables, flat.unsupported)
-    return reduced, {
-        without_scope(name, scope): variable
-        for name, variable in saved.items()
-        if in_scope(name, scope)
-    }
+    return FlatModel(flat.graph, inside, [], tables, flat.unsupported)
 
 
 def _write_signatures(meta_graph_def: Any, flat: FlatModel) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_metagraph.export.assemble import Exported, build_meta_graph
 from keras_metagraph.export.options import ExportOptions
-from keras_metagraph.export.specs import seen_data
+from keras_metagraph.export.specs import STEPS, seen_data
 
 _KEPT = 4  # exports a model: with other options, from before a change
 _PLAIN = bool | int | float | str | None
@@ -23,7 +23,7 @@ _EXPORTS: "weakref.WeakKeyDictionary[Any, dict[str, Exported]]" = (
 )
 
 
-def cached_meta_graph(model: Any, options: ExportOptions) -> Exported:
+def cached_meta_graph(model: Any, options: ExportOptions) -> tuple[Exported, bool]:
     """Exports a model, or returns the export of before if nothing has changed.
 
     Args:
@@ -31,11 +31,12 @@ def cached_meta_graph(model: Any, options: ExportOptions) -> Exported:
         options: What to export.
 
     Returns:
-        The export.
+        The export, and whether it is a new one.
     """
     exports = _EXPORTS.setdefault(model, {})
     key = _fingerprint(model, options)
     exported = exports.pop(key, None)
+    is_new = exported is None
     if exported is None:
         exported = build_meta_graph(model, options)
         # Tracing builds optimizer and metrics.
@@ -43,7 +44,7 @@ def cached_meta_graph(model: Any, options: ExportOptions) -> Exported:
     exports[key] = exported
     while len(exports) > _KEPT:
         del exports[next(iter(exports))]
-    return exported
+    return exported, is_new
 
 
 def last_export(model: Any) -> Exported | None:
@@ -54,23 +55,28 @@ def last_export(model: Any) -> Exported | None:
 
 def _fingerprint(model: Any, options: ExportOptions) -> str:
     """Text that differs where the exported graph may differ."""
-    parts: list[Any] = [_options(options)]
-    for owner in _objects(model):
-        plain = {
-            name: value
-            for name, value in sorted(vars(owner).items())
-            if isinstance(value, _PLAIN) and name not in _VOLATILE and name[0] != "_"
-        }
-        parts.append([id(owner), type(owner).__qualname__, plain])
-    parts.append([id(variable) for variable in model.variables])
-    parts.append([bool(variable.trainable) for variable in model.weights])
-    parts.append([id(metric) for metric in model.metrics])
-    parts.append(id(getattr(model, "loss", None)))
-    for step in ("train_step", "test_step", "predict_step"):
-        parts.append(repr(seen_data(model, step)))
-    for config in (model.get_config, model.get_compile_config):
-        parts.append(_config(config))
+    parts = [
+        _options(options),
+        *(_attributes(owner) for owner in _objects(model)),
+        [id(variable) for variable in model.variables],
+        [bool(variable.trainable) for variable in model.weights],
+        [id(metric) for metric in model.metrics],
+        id(getattr(model, "loss", None)),
+        *(repr(seen_data(model, step)) for step in STEPS),
+        _config(model.get_config),
+        _config(model.get_compile_config),
+    ]
     return json.dumps(parts, default=repr)
+
+
+def _attributes(owner: Any) -> list[Any]:
+    """An object, and its attributes that are plain values."""
+    plain = {
+        name: value
+        for name, value in sorted(vars(owner).items())
+        if isinstance(value, _PLAIN) and name not in _VOLATILE and name[0] != "_"
+    }
+    return [id(owner), type(owner).__qualname__, plain]
 
 
 def _options(options: ExportOptions) -> list[Any]:

@@ -118,7 +118,7 @@ def _read(
     """Reads all variables, or says what stands in the way."""
     missing = _missing(variables, keys)
     if missing:
-        known = [key for key in reader.keys() if key != OBJECT_GRAPH_KEY]
+        known = [key for key in sorted(reader.keys()) if key != OBJECT_GRAPH_KEY]
         raise MissingVariableError(
             f"The checkpoint {reader.prefix!r} lacks variables of the model:",
             findings=[

@@ -20,7 +20,7 @@ from keras_metagraph.export.names import node_name
 LABELS = "labels"
 SAMPLE_WEIGHT = "sample_weight"
 
-_STEPS = ("train_step", "test_step", "predict_step")
+STEPS = ("train_step", "test_step", "predict_step")
 _SEEN: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
 
 
@@ -44,7 +44,7 @@ def watch_data(model: Any) -> None:
         model: A `keras.Model`.
     """
     seen = _SEEN.setdefault(model, {})
-    for step in _STEPS:
+    for step in STEPS:
         if step not in seen:
             _watch_step(model, step)
     if "train_step" not in seen and getattr(model, "train_function", None) is not None:
@@ -151,7 +151,7 @@ def _input_structure(model: Any) -> Any:
         return to_spec(model.inputs[0], any_batch=not stateful)
     if getattr(model, "inputs", None):  # functional
         return model.input
-    for step in reversed(_STEPS):
+    for step in reversed(STEPS):
         data = seen_data(model, step)
         if data is not None:
             return data[0]
@@ -283,7 +283,7 @@ def _labels_of_loss(loss: Any, outputs: Any, model: Any) -> Any:
 
 def _label_of_loss(loss: Any, output: Any) -> Any:
     name = loss if isinstance(loss, str) else getattr(loss, "name", None)
-    name = name or getattr(loss, "__name__", type(loss).__name__)
+    name = str(name or getattr(loss, "__name__", type(loss).__name__))
     if "sparse" in name.lower():
         return tf.TensorSpec(output.shape[:-1], tf.int64)
     # Labels come as floatx from `fit`, also to a model that computes in half precision.

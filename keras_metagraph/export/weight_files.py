@@ -58,7 +58,7 @@ def _stored_shapes(path: str) -> Shapes:
     else:
         file = path
     with h5py.File(file, "r") as root:
-        group = root["model_weights"] if "model_weights" in root else root
+        group = root.get("model_weights", root)
         shapes: Shapes = {}
         group.visititems(lambda name, item: _note(shapes, name, item))
     if path.endswith((".keras", ".weights.h5")):

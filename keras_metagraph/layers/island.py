@@ -10,8 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from keras_metagraph.audit.policy import require_safe
+from keras_metagraph.audit.structure import check_structure
 from keras_metagraph.errors import (
     FormatError,
     ShapeMismatchError,
@@ -21,6 +23,8 @@ from keras_metagraph.errors import (
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.passes.feeds import cut_feeds
+from keras_metagraph.graph.passes.fold_conditions import fold_conditions
+from keras_metagraph.graph.passes.repair_attributes import RECORDED_SHAPES
 from keras_metagraph.graph.passes.structure import prune
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
@@ -30,6 +34,7 @@ from keras_metagraph.layers.graph_function import (
     table_initializers,
 )
 
+_SHAPED = {"Enter", "Merge", "RefMerge"}
 _MAX_GRAPH_BYTES = 2**31 - 1
 _namespaces = itertools.count()
 
@@ -113,20 +118,23 @@ class Island(keras.layers.Layer):
         }
         if isinstance(graph, bytes):
             graph = graph_from_proto(tf.compat.v1.GraphDef.FromString(graph))
-        self._runner = _Runner(*self._needed(graph, constants or {}, initializers))
+        self._subgraph = self._cut(graph, constants or {}, initializers)
+        if isinstance(weights_from, Island):
+            weights_from = weights_from.variable_map
         if weights_from is None:
-            self._weights_by_name = {
-                variable.name: self._create(variable)
-                for variable in map(_island_variable, variables)
-            }
+            records = [_island_variable(variable) for variable in variables]
+            self._weights_by_name = {v.name: self._create(v) for v in records}
         else:
-            if isinstance(weights_from, Island):
-                weights_from = weights_from.variable_map
             self._weights_by_name = {
                 name: weights_from[name]
-                for name in self._runner.graph.nodes
+                for name in self._subgraph.graph.nodes
                 if name in weights_from
             }
+            records = [
+                IslandVariable(name, v.dtype, tuple(v.shape), v.trainable)
+                for name, v in self._weights_by_name.items()
+            ]
+        self._records = tuple(records)
         self.built = True
 
     @property
@@ -202,7 +210,7 @@ class Island(keras.layers.Layer):
             values = tf.cond(
                 tf.cast(training, tf.bool),
                 lambda: self._run(True, tensors),
-                lambda: self._run(False, tensors),
+                lambda: self._run(False, tensors) + self._no_losses(),
             )
         count = len(self.output_names)
         for loss in values[count:]:
@@ -222,42 +230,32 @@ class Island(keras.layers.Layer):
             A symbolic tensor for each output name. Keras knows no unknown rank; it is
             given as `(None,)`.
         """
-        shapes = self._function(False).structured_outputs
-        return {
-            key: keras.KerasTensor(
-                tuple(shapes[place].shape.as_list())
-                if shapes[place].shape.rank is not None
-                else (None,),
-                dtype=shapes[place].dtype.name,
-                name=key,
-            )
-            for place, key in enumerate(self.output_names)
-        }
+        specs = self._function(training=False).structured_outputs
+        symbols = {}
+        for key, spec in zip(self.output_names, specs, strict=False):
+            known = spec.shape.rank is not None
+            shape = tuple(spec.shape.as_list()) if known else (None,)
+            symbols[key] = keras.KerasTensor(shape, dtype=spec.dtype.name, name=key)
+        return symbols
 
     def get_config(self) -> dict[str, Any]:
         """The configuration: the needed part of the graph, but no values."""
         config: dict[str, Any] = super().get_config()
         config.pop("autocast", None)
-        graph_def = graph_to_proto(self._runner.graph)
-        data = zlib.compress(graph_def.SerializeToString(deterministic=True), 9)
-        config["graph"] = base64.b64encode(data).decode("ascii")
-        config["inputs"] = dict(self.input_names)
-        config["outputs"] = dict(self.output_names)
+        config["graph"] = _pack(self._subgraph.graph)
+        config["inputs"] = {k: str(t) for k, t in self._subgraph.inputs.items()}
+        config["outputs"] = {k: str(t) for k, t in self._subgraph.outputs.items()}
         config["variables"] = [
-            {
-                "name": name,
-                "dtype": variable.dtype,
-                "shape": [int(size) for size in variable.shape],
-                "trainable": bool(variable.trainable),
-            }
-            for name, variable in self._weights_by_name.items()
+            {**dataclasses.asdict(record), "shape": list(record.shape)}
+            for record in self._records
         ]
-        config["updates"] = list(self.update_names)
-        config["losses"] = list(self.loss_names)
+        config["updates"] = list(self._subgraph.updates)
+        config["losses"] = list(map(str, self._subgraph.losses))
         config["training_values"] = {
-            name: list(values) for name, values in self.training_values.items()
+            str(self._subgraph.modes[name]): list(values)
+            for name, values in self.training_values.items()
         }
-        config["initializers"] = list(self._runner.initializers)
+        config["initializers"] = list(self._subgraph.initializers)
         return config
 
     @classmethod
@@ -281,3 +279,206 @@ class Island(keras.layers.Layer):
             name: tuple(values) for name, values in config["training_values"].items()
         }
         return cls(graph, **config)
+
+    def _cut(
+        self, graph: Graph, constants: Mapping[str, Any], initializers: Sequence[str]
+    ) -> "_Subgraph":
+        """What the layer needs of a graph, with placeholders where it is fed."""
+        inputs = {key: TensorName.parse(t) for key, t in self.input_names.items()}
+        modes = {name: TensorName.parse(name) for name in self.training_values}
+        known = {TensorName.parse(name): value for name, value in constants.items()}
+        fed = [*inputs.values(), *modes.values()]
+        graph, replaced = cut_feeds(
+            graph,
+            {tensor: tensor_spec(graph, tensor) for tensor in fed},
+            {t: _array(graph, t, value) for t, value in known.items()},
+        )
+
+        def now(text: str) -> TensorName:
+            tensor = TensorName.parse(text)
+            return replaced.get(tensor, tensor)
+
+        outputs = {key: now(text) for key, text in self.output_names.items()}
+        losses = [now(text) for text in self.loss_names]
+        updates = [TensorName.parse(text).node for text in self.update_names]
+        roots = [tensor.node for tensor in (*outputs.values(), *losses)] + updates
+        graph = fold_conditions(graph).graph
+        tables = table_initializers(graph)
+        needed = graph.ancestors(roots)
+        runs = [*initializers]
+        runs += [name for table in tables.keys() & needed for name in tables[table]]
+        kept = [replaced[tensor].node for tensor in fed]
+        return _Subgraph(
+            _without_shapes(prune(graph, [*roots, *runs, *kept])),
+            {key: replaced[tensor] for key, tensor in inputs.items()},
+            outputs,
+            losses,
+            updates,
+            {name: replaced[tensor] for name, tensor in modes.items()},
+            sorted(dict.fromkeys(runs)),
+        )
+
+    def _create(self, variable: IslandVariable) -> Any:
+        """A weight for a variable; Keras allows no slash, TensorFlow no bar."""
+        return self.add_weight(
+            name=variable.name.replace("/", "|"),
+            shape=variable.shape,
+            dtype=variable.dtype,
+            initializer="zeros",
+            trainable=variable.trainable,
+            autocast=False,
+        )
+
+    def _no_losses(self) -> list[Any]:
+        specs = self._function(training=True).structured_outputs
+        losses = specs[len(self.output_names) : -1]
+        return [tf.zeros([], loss.dtype) for loss in losses]
+
+    def _tensors(self, inputs: Any) -> list[Any]:
+        """The inputs in order, of the dtypes that the graph takes."""
+        names = list(self._subgraph.inputs)
+        if not isinstance(inputs, Mapping):
+            flat = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+            inputs = (
+                dict(zip(names, flat, strict=False)) if len(flat) == len(names) else {}
+            )
+        wrong = [f"missing input: {name}" for name in names if name not in inputs]
+        wrong += [f"unknown input: {name}" for name in inputs if name not in names]
+        tensors = []
+        for name in names:
+            if name not in inputs:
+                continue
+            spec = tensor_spec(self._subgraph.graph, self._subgraph.inputs[name])
+            tensor = _convert(inputs[name], spec.dtype)
+            if not spec.shape.is_compatible_with(tensor.shape):
+                wrong.append(f"{name} has shape {tensor.shape}, expected {spec.shape}")
+            tensors.append(tensor)
+        if wrong:
+            raise SignatureError(
+                f"The inputs of the layer are {names}.",
+                findings=wrong,
+                fix="pass exactly these, as a dict.",
+            )
+        return tensors
+
+    def _run(self, training: bool, tensors: Sequence[Any]) -> list[Any]:
+        function = self._function(training)
+        return list(function(*tensors))[:-1]
+
+    def _function(self, training: bool) -> Any:
+        """The function of one mode; made when it is first needed."""
+        subgraph = self._subgraph
+        if training not in subgraph.functions:
+            variables = {n: v.value for n, v in self._weights_by_name.items()}
+            constants = {
+                tensor: _array(
+                    subgraph.graph, tensor, self.training_values[name][not training]
+                )
+                for name, tensor in subgraph.modes.items()
+            }
+            subgraph.initialize(variables, constants)
+            wanted = Wanted(
+                {t: tensor_spec(subgraph.graph, t) for t in subgraph.inputs.values()},
+                [*subgraph.outputs.values(), *(subgraph.losses if training else [])],
+                constants,
+                subgraph.updates if training else [],
+            )
+            subgraph.functions[training] = make_function(
+                subgraph.graph, wanted, variables, subgraph.namespace
+            )
+        return subgraph.functions[training]
+
+
+@dataclasses.dataclass(eq=False)
+class _Subgraph:
+    """What an island needs of a graph, and the functions made of it.
+
+    A plain object, so that Keras does not look for weights inside.
+    """
+
+    graph: Graph
+    inputs: dict[str, TensorName]
+    outputs: dict[str, TensorName]
+    losses: list[TensorName]
+    updates: list[str]
+    modes: dict[str, TensorName]
+    initializers: list[str]
+    functions: dict[bool, Any] = dataclasses.field(default_factory=dict)
+    namespace: str = ""
+    initialized: bool = False
+
+    def __post_init__(self) -> None:
+        self.namespace = f"keras_metagraph_island_{next(_namespaces)}"
+
+    def initialize(
+        self, variables: Mapping[str, Any], constants: Mapping[TensorName, Any]
+    ) -> None:
+        """Fills the tables, once."""
+        if self.initialized or not self.initializers:
+            return
+        self.initialized = True
+        wanted = Wanted({}, [], constants, self.initializers)
+        with tf.init_scope():
+            make_function(self.graph, wanted, variables, self.namespace)()
+
+
+def _island_variable(variable: Any) -> IslandVariable:
+    """A record of a variable: of a `GraphVariable`, or of a configuration."""
+    if isinstance(variable, Mapping):
+        return IslandVariable(**{**variable, "shape": tuple(variable["shape"])})
+    if variable.shape is None or None in variable.shape:
+        raise ShapeMismatchError(
+            f"The shape of the variable {variable.name!r} is not known: "
+            f"{variable.shape}.",
+            fix="take it from the checkpoint (dataclasses.replace(variable, shape=...)).",
+        )
+    dtype = tf.as_dtype(variable.dtype)
+    trains = variable.trainable and (dtype.is_floating or dtype.is_complex)
+    return IslandVariable(variable.name, dtype.name, tuple(variable.shape), trains)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return np.asarray(value).tolist()
+
+
+def _array(graph: Graph, tensor: TensorName, value: Any) -> Any:
+    """A value as an array of a tensor's dtype."""
+    return np.asarray(value, tensor_spec(graph, tensor).dtype.as_numpy_dtype)
+
+
+def _convert(value: Any, dtype: tf.DType) -> Any:
+    tensor = tf.convert_to_tensor(value)
+    if tensor.dtype == dtype or tf.string in (tensor.dtype, dtype):
+        return tensor
+    return tf.cast(tensor, dtype)
+
+
+def _without_shapes(graph: Graph) -> Graph:
+    """Drops recorded shapes but those of joins and placeholders, which are used."""
+    nodes = {}
+    for name, node in graph.nodes.items():
+        if RECORDED_SHAPES in node.attrs and node.op not in _SHAPED:
+            attrs = {k: v for k, v in node.attrs.items() if k != RECORDED_SHAPES}
+            node = dataclasses.replace(node, attrs=attrs)
+        nodes[name] = node
+    return Graph(nodes, graph.functions, graph.producer)
+
+
+def _pack(graph: Graph) -> str:
+    data = graph_to_proto(graph).SerializeToString(deterministic=True)
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+
+
+def _unpack(text: str) -> Graph:
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(base64.b64decode(text), _MAX_GRAPH_BYTES)
+        graph_def = tf.compat.v1.GraphDef.FromString(data)
+    except (ValueError, zlib.error, DecodeError) as error:
+        raise FormatError(
+            f"The graph in the configuration of an island cannot be read: {error}.",
+            fix="save the model again; the file is damaged.",
+        ) from error
+    check_structure(tf.compat.v1.MetaGraphDef(graph_def=graph_def))
+    return graph_from_proto(graph_def)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
@@ -87,6 +88,49 @@ class MetaGraphModel(keras.Model):
             step = self.meta_graph.global_step
             if step is not None:
                 self.optimizer.bind(step)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `keras.Model.fit` does; arrays of strings are taken too.
+
+        Args:
+            x: The inputs.
+            y: The labels.
+            *args: As in `keras.Model.fit`.
+            **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+            The history.
+        """
+        if "validation_data" in kwargs:
+            kwargs["validation_data"] = _with_strings(kwargs["validation_data"])
+        return super().fit(_with_strings(x), _with_strings(y), *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate` does; arrays of strings are taken too.
+
+        Args:
+            x: The inputs.
+            y: The labels.
+            *args: As in `keras.Model.evaluate`.
+            **kwargs: As in `keras.Model.evaluate`.
+
+        Returns:
+            The loss, or a list or dict of the metrics.
+        """
+        return super().evaluate(_with_strings(x), _with_strings(y), *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as `keras.Model.predict` does; arrays of strings are taken too.
+
+        Args:
+            x: The inputs.
+            *args: As in `keras.Model.predict`.
+            **kwargs: As in `keras.Model.predict`.
+
+        Returns:
+            Arrays in the structure of the model's output.
+        """
+        return super().predict(_with_strings(x), *args, **kwargs)
 
     def train_step(self, data: Any) -> Any:
         """One step on a batch; returns the metrics.
@@ -205,6 +249,17 @@ class MetaGraphModel(keras.Model):
         if loss is not None:
             tracker.update_state(tf.reduce_mean(tf.cast(loss, keras.config.floatx())))
         return {"loss": tracker.result()}
+
+
+def _with_strings(data: Any) -> Any:
+    """NumPy strings as tensors, since Keras batches only numbers from arrays."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "SUO":
+            return tf.constant(value.tolist(), tf.string, value.shape)
+        return value
+
+    return keras.tree.map_structure(convert, data)
 
 
 def _bind(names: Mapping[str, str], values: Any, kind: str) -> dict[str, Any]:

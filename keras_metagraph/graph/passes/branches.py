@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
-from keras_metagraph.graph.passes.conditions import Condition
+from keras_metagraph.graph.passes.conditions import Condition, predicate_of
 from keras_metagraph.graph.passes.regions import Region, cut_region, make_function
 from keras_metagraph.graph.specs import tensor_spec
 
@@ -117,7 +117,9 @@ class _Branch:
     def _switches(self, name: str) -> bool:
         """Whether a node is a `Switch` on the condition's own predicate."""
         node = self._graph.nodes[name]
-        return node.op == "Switch" and node.inputs[1] == self._predicate
+        if node.op != "Switch":
+            return False
+        return predicate_of(self._graph, node) == self._predicate
 
 
 def _outer_controls(

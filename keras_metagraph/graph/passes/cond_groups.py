@@ -1,15 +1,21 @@
 """Groups joins that can become one `If` node."""
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from keras_metagraph.graph import walk
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.graph.passes.conditions import Join
 
 
+Groups = dict[Hashable, list[Join]]
+
+
 def group_joins(graph: Graph, joins: list[Join]) -> list[list[Join]]:
     """Groups joins of one predicate, unless one waits for another by way of a third.
+
+    Many conditions may have one predicate (whether to train), one behind the other.
+    Those of one `tf.cond` have one name scope, and are kept together if they can be.
 
     Args:
         graph: The graph.
@@ -18,22 +24,30 @@ def group_joins(graph: Graph, joins: list[Join]) -> list[list[Join]]:
     Returns:
         Groups; made a node each, they wait for each other in no circle.
     """
-    groups: dict[Hashable, list[Join]] = {}
+    groups: Groups = {}
     for join in joins:
         groups.setdefault((join.predicate, join.outer), []).append(join)
+    scopes = {join.node.name: join.node.name.rpartition("/")[0] for join in joins}
+    groups = _split(groups, _circular(graph, groups), scopes)
     circular = _circular(graph, groups)
-    if not circular:
-        return list(groups.values())
-    levels = _levels(graph, {join.node.name for join in joins})
-    split: dict[Hashable, list[Join]] = {}
-    for key, members in groups.items():
-        for join in members:
-            level = levels[join.node.name] if key in circular else -1
-            split.setdefault((key, level), []).append(join)
-    return list(split.values())
+    if circular:
+        groups = _split(groups, circular, _levels(graph, set(scopes)))
+    return list(groups.values())
 
 
-def _circular(graph: Graph, groups: dict[Hashable, list[Join]]) -> set[Hashable]:
+def _split(
+    groups: Groups, keys: set[Hashable], parts: Mapping[str, Hashable]
+) -> Groups:
+    """Splits some groups by what is said of their joins' names."""
+    split: Groups = {}
+    for key, joins in groups.items():
+        for join in joins:
+            part = parts[join.node.name] if key in keys else None
+            split.setdefault((key, part), []).append(join)
+    return split
+
+
+def _circular(graph: Graph, groups: Groups) -> set[Hashable]:
     """Groups that would wait for themselves, were each one node."""
     group_of = {join.node.name: key for key, group in groups.items() for join in group}
     users: dict[Hashable, list[Hashable]] = {}

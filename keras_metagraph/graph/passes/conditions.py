@@ -90,8 +90,18 @@ def condition_of(
     condition = conditions[tensor.node]
     node = graph.nodes[tensor.node]
     if node.op == "Switch":
-        return condition | {(node.inputs[1], tensor.index)}
+        return condition | {(predicate_of(graph, node), tensor.index)}
     return condition
+
+
+def predicate_of(graph: Graph, switch: Node) -> TensorName:
+    """What a `Switch` decides by; copies of a predicate are the predicate itself."""
+    predicate = switch.inputs[1]
+    node = graph.nodes[predicate.node]
+    while node.op == "Identity" and not node.control_inputs:
+        predicate = node.inputs[0]
+        node = graph.nodes[predicate.node]
+    return predicate
 
 
 def _join(graph: Graph, node: Node, conditions: dict[str, Condition]) -> Join | None:

@@ -172,3 +172,21 @@ HANDLE_SOURCES = {
     "WholeFileReader",
 }
 """Those of `HANDLES` whose first output is the handle."""
+
+FLOW_LAST = {
+    f"TensorArray{name}{version}"
+    for version in ("", "V2")
+    for name in (
+        "Concat",
+        "Gather",
+        "Grad",
+        "Pack",
+        "Read",
+        "Scatter",
+        "Size",
+        "Split",
+        "Unpack",
+        "Write",
+    )
+}
+"""Ops of old tensor arrays that take the array's flow as their last input."""

@@ -40,7 +40,34 @@ def resource_handles(graph: Graph) -> PassResult:
             op = ref_ops.FLOW.get(user.op, user.op)
             attrs = {**user.attrs, "T": build.type_attr(build.RESOURCE)}
             rewriter.replace(dataclasses.replace(user, op=op, attrs=attrs))
+    _start_flows(rewriter)
     return PassResult(rewriter.graph(), True)
+
+
+def _start_flows(rewriter: build.Rewriter) -> None:
+    """Starts the flow of an array at the array; old ones started at a constant 0."""
+    nodes = rewriter.source.nodes
+    for node in nodes.values():
+        if node.op not in ref_ops.FLOW_LAST:
+            continue
+        source = node.inputs[0]
+        while nodes[source.node].op in _FLOW:
+            source = nodes[source.node].inputs[0]
+        if ref_ops.HANDLES.get(nodes[source.node].op) != "TensorArrayV3":
+            continue
+        queue, seen = deque([(node.name, len(node.inputs) - 1)]), set()
+        while queue:
+            name, place = queue.popleft()
+            before = nodes[nodes[name].inputs[place].node]
+            if before.op == "Const":
+                current = rewriter.nodes[name]
+                inputs = list(current.inputs)
+                inputs[place] = TensorName(source.node, 1)
+                rewriter.replace(dataclasses.replace(current, inputs=inputs))
+            elif before.op in _FLOW and before.name not in seen:
+                seen.add(before.name)
+                places = range(len(_passed_on(before)))
+                queue.extend((before.name, each) for each in places)
 
 
 def _passed_on(node: Node) -> list[TensorName]:

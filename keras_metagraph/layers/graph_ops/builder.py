@@ -164,9 +164,7 @@ class Scope:
         self.builder = builder
         self.graph = graph
         self.values = values
-        self._operations: dict[str, list[Any]] = {
-            tensor.node: [] for tensor in values
-        }
+        self._operations: dict[str, list[Any]] = {tensor.node: [] for tensor in values}
         self._imported: dict[str, Any] = {}
         self._singles: set[str] = {tensor.node for tensor in values}
 

@@ -146,10 +146,11 @@ class _Loop:
         return values
 
     def _loop(self, start: list[Any], shapes: list[tf.TensorShape]) -> list[Any]:
-        """One try. Loop variables whose shape varies need an invariant that allows it.
-        """
+        """One try. Loop variables whose shape varies need an invariant that allows it."""
         attrs = self._node.attrs
-        parallel = attrs["parallel_iterations"].i if "parallel_iterations" in attrs else 0
+        parallel = (
+            attrs["parallel_iterations"].i if "parallel_iterations" in attrs else 0
+        )
         outputs = tf.while_loop(
             self._run_condition,
             lambda *values: self._run_body(values, shapes),
@@ -172,7 +173,9 @@ class _Loop:
         with tf.control_dependencies(operations):
             return _as_bool(tf.identity(results[0]))
 
-    def _run_body(self, values: Sequence[Any], shapes: list[tf.TensorShape]) -> list[Any]:
+    def _run_body(
+        self, values: Sequence[Any], shapes: list[tf.TensorShape]
+    ) -> list[Any]:
         results, operations = self._builder.call(
             self._body.name, self._arguments(values)
         )

@@ -77,5 +77,3 @@ def _map_control(scope: "Scope", name: str, input_map: dict[str, Any]) -> bool:
         with tf.control_dependencies(operations):
             input_map[f"^{name}"] = tf.constant(0, name=f"{name}/done")
     return True
-
-

@@ -11,7 +11,6 @@ from keras_metagraph.layers.graph_ops.importing import import_nodes
 from keras_metagraph.layers.graph_ops.registry import REGISTRY
 
 
-
 @REGISTRY.register("VarHandleOp")
 def build_handle(scope: Scope, node: Node) -> Sequence[Any]:
     """A variable of the model; other handles are made where they are used."""

@@ -1,0 +1,119 @@
+"""`inspect_meta_graph`: what a file holds, before anything of it is run."""
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from keras_metagraph import inspect_tables
+from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
+from keras_metagraph.errors import CheckpointError
+from keras_metagraph.formats.registry import open_export
+from keras_metagraph.loading.summary import GraphSummary, summarize
+
+_COLUMNS = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGraphReport:
+    """What a file holds.
+
+    Printed, it is readable in 80 columns; `rich` shows it in colour.
+
+    Attributes:
+        path: The file that holds the graphs.
+        kind: `"meta_graph"` or `"saved_model"`.
+        checkpoint: Prefix of the checkpoint beside it; `None` if there is none.
+        note: What is wrong with the checkpoint; empty if nothing is.
+        meta_graphs: A summary of each graph.
+    """
+
+    path: str
+    kind: str
+    checkpoint: str | None
+    note: str
+    meta_graphs: tuple[GraphSummary, ...]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a graph's outputs need ops that are not run."""
+        return any(graph.blocked for graph in self.meta_graphs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python, that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        console = Console(
+            file=io.StringIO(), width=_COLUMNS, no_color=True, highlight=False
+        )
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip()
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        yield inspect_tables.head(self.path, self.kind, self.checkpoint, self.note)
+        for graph in self.meta_graphs:
+            yield from inspect_tables.graph_tables(graph)
+
+
+def inspect_meta_graph(
+    filepath: str | os.PathLike[str], *, tags: str | Iterable[str] | None = None
+) -> MetaGraphReport:
+    """Looks into a MetaGraph or SavedModel; nothing of it is run.
+
+    Args:
+        filepath: A checkpoint prefix, a `.meta` or `.pbtxt` file, a directory with a
+            `checkpoint` state file, or a SavedModel directory.
+        tags: Only the graph with exactly these tags; by default all graphs.
+
+    Returns:
+        Versions, variables, collections, signatures, the inferred inputs, outputs,
+        labels, loss and train op with the reasons, the optimizer, op counts, and what
+        would not be run.
+
+    Raises:
+        FormatError: If the file is missing, damaged, or no MetaGraph.
+        SignatureError: If no graph has the tags.
+
+    Example:
+        ```python
+        report = keras_metagraph.inspect_meta_graph("exports/model-20")
+        print(report)
+        report.meta_graphs[0].interface.inputs  # {"x": "x:0"}
+        ```
+    """
+    export = open_export(filepath)
+    wanted = export.meta_graphs if tags is None else [export.select(tags)]
+    reader, note = _open(export.checkpoint)
+    return MetaGraphReport(
+        path=export.path,
+        kind=export.kind,
+        checkpoint=export.checkpoint,
+        note=note or export.note,
+        meta_graphs=_share_unused([summarize(graph, reader) for graph in wanted]),
+    )
+
+
+def _share_unused(graphs: list[GraphSummary]) -> tuple[GraphSummary, ...]:
+    """Counts a key of the shared checkpoint as unused where no graph takes it."""
+    unused = set(graphs[0].unused).intersection(*(g.unused for g in graphs))
+    return tuple(
+        dataclasses.replace(g, unused=tuple(k for k in g.unused if k in unused))
+        for g in graphs
+    )
+
+
+def _open(checkpoint: str | None) -> tuple[TensorReader | None, str]:
+    """The checkpoint, or why it cannot be read."""
+    if checkpoint is None:
+        return None, ""
+    try:
+        return open_checkpoint(checkpoint), ""
+    except CheckpointError as error:
+        return None, error.problem

@@ -1,0 +1,113 @@
+"""Measures calls and prints tables of what was measured."""
+
+import argparse
+import dataclasses
+import gc
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+_CONSOLE = Console(width=None if os.isatty(1) else 110)
+
+
+@dataclasses.dataclass
+class Series:
+    """Seconds of the same thing, measured several times."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """What a ratio is taken of."""
+        return statistics.median(self.seconds)
+
+    def __str__(self) -> str:
+        if not self.seconds:
+            return ""
+        low, high = min(self.seconds), max(self.seconds)
+        spread = f"  ({low:.2f} - {high:.2f})" if len(self.seconds) > 1 else ""
+        return f"{self.median:.3f}{spread}"
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The arguments that all of these programs take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="small models, one round")
+    parser.add_argument("--rounds", type=int, default=3, help="how often; 3 by default")
+    parser.add_argument("--directory", help="where the files go; by default temporary")
+    given = parser.parse_args()
+    if given.quick:
+        given.rounds = 1
+    return given
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """How long a call takes; garbage and dirty pages of earlier ones are not in it."""
+    gc.collect()
+    os.sync()
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def scratch(parent: str | None) -> Iterator[Path]:
+    """A directory that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def megabytes(folder: Path) -> float:
+    """What the files of a directory take; files with several names count once."""
+    files = {
+        file.stat().st_ino: file.stat().st_size
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+    return sum(files.values()) / 1e6
+
+
+def say_where() -> None:
+    """Prints what the numbers were measured with."""
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}"
+        for name in ("tensorflow", "keras", "keras_metagraph", "numpy")
+    )
+    _CONSOLE.print(
+        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f} at the start. Seconds: median (least - most)."
+    )
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Prints a table: the first column is text, the others are numbers."""
+    shown = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        shown.add_row(*row)
+    _CONSOLE.print(shown)
+
+
+def ratios(
+    title: str, pairs: list[tuple[str, str]], seconds: Mapping[str, Series]
+) -> None:
+    """Prints how many times as long each of ours takes as a peer."""
+    rows = [
+        [ours, peer, f"{seconds[ours].median / seconds[peer].median:.2f}"]
+        for ours, peer in pairs
+    ]
+    table(title, ["ours", "peer", "ours / peer"], rows)

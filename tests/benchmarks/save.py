@@ -1,0 +1,179 @@
+"""Time and size of saves, against `model.export` and `ModelCheckpoint`.
+
+The first save of a model traces its graphs, later ones need not. Peers return before
+their bytes are on the disk and keras_metagraph does not, so there is also a column of
+later saves in which all wait for the disk.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow is imported.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import report
+from subjects import Subject, subjects
+
+import keras_metagraph as kmg
+
+_LATER = 3
+_CALLBACK, _SAVE = "MetaGraphCheckpoint", "save_meta_graph"
+_SAVE_PREDICT = "save_meta_graph, predict graph"
+_EXPORT = "model.export"
+_KERAS, _WEIGHTS = "ModelCheckpoint, .keras", "ModelCheckpoint, .weights.h5"
+_FLOOR = "write and fsync of as many bytes"
+_PAIRS = [
+    (_SAVE, _EXPORT),
+    (_SAVE_PREDICT, _EXPORT),
+    (_CALLBACK, _KERAS),
+    (_CALLBACK, _WEIGHTS),
+    (_CALLBACK, _FLOOR),
+]
+
+
+@dataclasses.dataclass
+class Measured:
+    """What one way of saving took.
+
+    Attributes:
+        first: The first save of a model.
+        later: Saves after that, until the call returns.
+        on_disk: The same, until the disk has everything.
+        megabytes: The files of one save.
+    """
+
+    first: report.Series = dataclasses.field(default_factory=report.Series)
+    later: report.Series = dataclasses.field(default_factory=report.Series)
+    on_disk: report.Series = dataclasses.field(default_factory=report.Series)
+    megabytes: float = 0.0
+
+
+Saver = Callable[[Path], None]
+
+
+def save_meta_graph(model: Any, **options: Any) -> Saver:
+    """Saves under the step, as a training loop of one's own would."""
+    return lambda folder: kmg.save_meta_graph(
+        model, folder / "model", model.optimizer.iterations, **options
+    )
+
+
+def export(model: Any) -> Saver:
+    """Writes a SavedModel."""
+    return lambda folder: model.export(
+        folder / f"export-{int(model.optimizer.iterations)}", verbose=False
+    )
+
+
+def callback(model: Any, made: Callable[[Path], keras.callbacks.Callback]) -> Saver:
+    """Saves as a callback does at the end of an epoch."""
+    callbacks: dict[Path, keras.callbacks.Callback] = {}
+
+    def save(folder: Path) -> None:
+        if folder not in callbacks:
+            callbacks[folder] = made(folder)
+            callbacks[folder].set_model(model)
+            callbacks[folder].set_params({"epochs": 1, "steps": 1})
+            callbacks[folder].on_train_begin()
+        callbacks[folder].on_epoch_end(int(model.optimizer.iterations), {})
+
+    return save
+
+
+WAYS: dict[str, Callable[[Any], Saver]] = {
+    _CALLBACK: lambda model: callback(
+        model, lambda folder: kmg.MetaGraphCheckpoint(folder / "model", max_to_keep=1)
+    ),
+    _SAVE: save_meta_graph,
+    _SAVE_PREDICT: lambda model: save_meta_graph(model, graphs=("predict",)),
+    _EXPORT: export,
+    _KERAS: lambda model: callback(
+        model, lambda folder: keras.callbacks.ModelCheckpoint(folder / "model.keras")
+    ),
+    _WEIGHTS: lambda model: callback(
+        model,
+        lambda folder: keras.callbacks.ModelCheckpoint(
+            folder / "model.weights.h5", save_weights_only=True
+        ),
+    ),
+}
+
+
+def measure(
+    subject: Subject, way: Callable[[Any], Saver], measured: Measured, parent: Path
+) -> None:
+    """Saves a new model several times, with a training step after each save."""
+    model, x, y = subject.trained()
+    save = way(model)
+    with report.scratch(str(parent)) as folder:
+        measured.first.seconds.append(report.seconds_of(lambda: save(folder)))
+        measured.megabytes = report.megabytes(folder)
+        for _ in range(_LATER):
+            model.train_on_batch(x, y)
+            measured.later.seconds.append(report.seconds_of(lambda: save(folder)))
+            start = time.perf_counter()
+            os.sync()
+            waited = time.perf_counter() - start
+            measured.on_disk.seconds.append(measured.later.seconds[-1] + waited)
+
+
+def measure_floor(megabytes: float, measured: Measured, parent: Path) -> None:
+    """Writes as many bytes with nothing around it."""
+    data = os.urandom(1_000_000)
+
+    def write() -> None:
+        with (folder / "data").open("wb", buffering=0) as file:
+            for _ in range(round(megabytes)):
+                file.write(data)
+            os.fsync(file.fileno())
+
+    with report.scratch(str(parent)) as folder:
+        taken = report.seconds_of(write)
+    measured.megabytes = megabytes
+    for series in (measured.first, measured.later, measured.on_disk):
+        series.seconds.append(taken)
+
+
+def show(name: str, results: dict[str, Measured]) -> None:
+    """Prints the results of one model."""
+    report.table(
+        f"Saves of {name}, compiled with Adam",
+        ["", "first", "later", "later, on disk", "MB"],
+        [
+            [way, *map(str, (m.first, m.later, m.on_disk)), f"{m.megabytes:.1f}"]
+            for way, m in results.items()
+        ],
+    )
+    for field in ("first", "later", "on_disk"):
+        seconds = {way: getattr(m, field) for way, m in results.items()}
+        title = {"on_disk": "later, on disk"}.get(field, field)
+        report.ratios(f"{name}: {title}", _PAIRS, seconds)
+
+
+def main() -> None:
+    """See above."""
+    given = report.arguments(__doc__.splitlines()[0])
+    report.say_where()
+    with report.scratch(given.directory) as parent:
+        # What a process does once, such as reading op tables, is no part of a save.
+        for way in WAYS.values():
+            measure(subjects(quick=True)[0], way, Measured(), parent)
+        for subject in subjects(given.quick):
+            results = {way: Measured() for way in [*WAYS, _FLOOR]}
+            for _ in range(given.rounds):
+                for name, way in WAYS.items():
+                    measure(subject, way, results[name], parent)
+                size = results[_CALLBACK].megabytes
+                measure_floor(size, results[_FLOOR], parent)
+            show(subject.name, results)
+
+
+if __name__ == "__main__":
+    main()
