@@ -117,13 +117,24 @@ def _take_functions(
 def _rename_function(
     function: Function, name: str, renamed: Mapping[str, str], graph: Graph
 ) -> None:
-    """Gives a function its new name, and those that it calls."""
+    """Gives a function, those that it calls and the nodes in it their new names."""
     function.name = name
     # Notes of the newer TensorFlow: kernels in 1.15 take what the signature says.
     function.header, function.gradient, function.attrs = None, "", {}
-    function.graph.functions = graph.functions
-    for node in function.graph.nodes.values():
+    body = function.graph
+    names = plain_names(body.nodes, "", "", set())
+    nodes = list(body.nodes.values())
+    body.functions = graph.functions
+    body.nodes.clear()
+    for node in nodes:
+        node.name = names[node.name]
+        node.inputs = [TensorName(names[t.node], t.index) for t in node.inputs]
+        node.control_inputs = [names[c] for c in node.control_inputs]
         _rename_functions(node, renamed)
+        body.add(node)
+    function.arguments = [names[argument] for argument in function.arguments]
+    function.results = [TensorName(names[t.node], t.index) for t in function.results]
+    function.control_results = [names[c] for c in function.control_results]
 
 
 def _rename_functions(node: Node, renamed: Mapping[str, str]) -> None:

@@ -1,10 +1,10 @@
 """Time of loads, against `keras.saving.load_model` and TensorFlow's own importer.
 
-Our own files hold what a `.keras` file holds. For legacy files the peer is what a
-program without Keras would do: `import_meta_graph` and `restore` in a session.
+Our own files hold what a `.keras` file holds. For files of TensorFlow 1 the peer is
+what there is without us: `import_meta_graph` and `restore` in a session. Predictions
+are compared, so that both have really loaded.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,44 +17,101 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import keras
 import numpy as np
-import report
 import tensorflow as tf
-from legacy import write_residual_net
-from subjects import Subject, subjects
 
 import keras_metagraph as kmg
+from benchmarks import report
+from benchmarks.legacy_files import LegacyFile, legacy_files
+from benchmarks.subjects import Subject, subjects
 
-_ZOO = Path(__file__).parents[1] / "fixtures" / "zoo"
-_FIXTURES = {
-    "zoo/mlp_adam": ("x:0", "probabilities:0"),
-}
+_OURS = "load_from_meta_graph"
+_KERAS = "keras.saving.load_model"
+_SESSION = "import_meta_graph and restore"
+
+# A way to load returns what predicts with what it loaded.
+Predict = Callable[[], np.ndarray]
 
 
-def own_files(subject: Subject, rounds: int, parent: Path) -> None:
-    """Loads what we and what Keras saved of one model."""
-    ours, peer = "load_from_meta_graph", "keras.saving.load_model"
+def own_file_loaders(
+    subject: Subject, folder: Path
+) -> tuple[dict[str, Callable[[], Predict]], np.ndarray]:
+    """The ways to load one model, as we and as Keras saved it."""
     model, x, _ = subject.trained()
     expected = model.predict(x, verbose=0)
-    with report.scratch(str(parent)) as folder:
-        prefix = kmg.save_meta_graph(model, folder / "model", 1)
-        model.save(folder / "model.keras")
-        del model
-        loaders: dict[str, Callable[[], Any]] = {
-            ours: lambda: kmg.load_from_meta_graph(prefix),
-            peer: lambda: keras.saving.load_model(folder / "model.keras"),
-        }
-        seconds = {name: report.Series() for name in loaders}
-        for _ in range(rounds):
-            for name, load in loaders.items():
-                loaded = []
-                taken = report.seconds_of(lambda: loaded.append(load()))  # noqa: B023
-                seconds[name].seconds.append(taken)
-                np.testing.assert_allclose(
-                    loaded.pop().predict(x, verbose=0), expected, atol=1e-5
-                )
+    prefix = kmg.save_meta_graph(model, folder / "model", model.optimizer.iterations)
+    model.save(folder / "model.keras")
+
+    def predicting(loaded: Any) -> Predict:
+        return lambda: loaded.predict(x, verbose=0)
+
+    return {
+        _OURS: lambda: predicting(kmg.load_from_meta_graph(prefix)),
+        _KERAS: lambda: predicting(keras.saving.load_model(folder / "model.keras")),
+    }, expected
+
+
+def legacy_file_loaders(
+    file: LegacyFile,
+) -> tuple[dict[str, Callable[[], Predict]], np.ndarray]:
+    """The ways to load a file of TensorFlow 1."""
+
+    def by_us() -> Predict:
+        model = kmg.load_from_meta_graph(
+            file.prefix, inputs=file.inputs, outputs={"output": file.output}
+        )
+        return lambda: model.predict(file.arrays, verbose=0)["output"]
+
+    def in_a_session() -> Predict:
+        with tf.Graph().as_default() as graph:
+            session = tf.compat.v1.Session(graph=graph)
+            saver = tf.compat.v1.train.import_meta_graph(f"{file.prefix}.meta")
+            saver.restore(session, file.prefix)
+        feeds = {name: file.arrays[key] for key, name in file.inputs.items()}
+        return lambda: session.run(file.output, feeds)
+
+    return {_OURS: by_us, _SESSION: in_a_session}, in_a_session()()
+
+
+def measure(
+    title: str,
+    loaders: dict[str, Callable[[], Predict]],
+    expected: np.ndarray,
+    rounds: int,
+) -> None:
+    """Loads in each way, again and again, and prints what it took."""
+    loads = {name: report.Series() for name in loaders}
+    predictions = {name: report.Series() for name in loaders}
+    for _ in range(rounds):
+        for name, load in loaders.items():
+            taken, predict = report.timed(load)
+            loads[name].seconds.append(taken)
+            taken, found = report.timed(predict)
+            predictions[name].seconds.append(taken)
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+            del predict
     report.table(
-        f"Loads of {subject.name}, compiled with Adam",
-        ["", "seconds"],
-        [[name, str(series)] for name, series in seconds.items()],
+        title,
+        ["", "load", "first prediction"],
+        [[name, str(loads[name]), str(predictions[name])] for name in loaders],
     )
-    report.ratios(subject.name, [(ours, peer)], seconds)
+    ours, peer = loaders
+    report.ratios(title, [(ours, peer)], loads)
+
+
+def main() -> None:
+    """See above."""
+    given = report.arguments(__doc__.splitlines()[0])
+    report.say_where()
+    with report.scratch(given.directory) as folder:
+        for subject in subjects(given.quick):
+            with report.scratch(str(folder)) as own:
+                loaders, expected = own_file_loaders(subject, own)
+                title = f"{subject.name}, compiled with Adam"
+                measure(title, loaders, expected, given.rounds)
+        for file in legacy_files(folder, given.quick):
+            loaders, expected = legacy_file_loaders(file)
+            measure(f"TensorFlow 1: {file.name}", loaders, expected, given.rounds)
+
+
+if __name__ == "__main__":
+    main()

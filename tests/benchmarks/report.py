@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
+
+Result = TypeVar("Result")
 
 _CONSOLE = Console(width=None if os.isatty(1) else 110)
 
@@ -51,13 +54,16 @@ def arguments(description: str) -> argparse.Namespace:
     return given
 
 
-def seconds_of(action: Callable[[], object]) -> float:
-    """How long a call takes; garbage and dirty pages of earlier ones are not in it."""
+def timed(action: Callable[[], Result]) -> tuple[float, Result]:
+    """How long a call takes, and what it returns.
+
+    Garbage and unwritten pages of earlier calls are not in the time.
+    """
     gc.collect()
     os.sync()
     start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+    result = action()
+    return time.perf_counter() - start, result
 
 
 @contextmanager

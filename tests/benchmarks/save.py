@@ -18,10 +18,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import keras
-import report
-from subjects import Subject, subjects
 
 import keras_metagraph as kmg
+from benchmarks import report
+from benchmarks.subjects import Subject, subjects
 
 _LATER = 3
 _CALLBACK, _SAVE = "MetaGraphCheckpoint", "save_meta_graph"
@@ -113,11 +113,11 @@ def measure(
     model, x, y = subject.trained()
     save = way(model)
     with report.scratch(str(parent)) as folder:
-        measured.first.seconds.append(report.seconds_of(lambda: save(folder)))
+        measured.first.seconds.append(report.timed(lambda: save(folder))[0])
         measured.megabytes = report.megabytes(folder)
         for _ in range(_LATER):
             model.train_on_batch(x, y)
-            measured.later.seconds.append(report.seconds_of(lambda: save(folder)))
+            measured.later.seconds.append(report.timed(lambda: save(folder))[0])
             start = time.perf_counter()
             os.sync()
             waited = time.perf_counter() - start
@@ -135,7 +135,7 @@ def measure_floor(megabytes: float, measured: Measured, parent: Path) -> None:
             os.fsync(file.fileno())
 
     with report.scratch(str(parent)) as folder:
-        taken = report.seconds_of(write)
+        taken, _ = report.timed(write)
     measured.megabytes = megabytes
     for series in (measured.first, measured.later, measured.on_disk):
         series.seconds.append(taken)
