@@ -13,7 +13,7 @@ from keras_metagraph.checkpoint import names
 from keras_metagraph.checkpoint.retention import Retention
 from keras_metagraph.checkpoint.snapshot import read_value
 from keras_metagraph.checkpoint.write import write_checkpoint
-from keras_metagraph.errors import CheckpointError
+from keras_metagraph.errors import CheckpointError, MetaGraphError
 from keras_metagraph.export.specs import watch_data
 from keras_metagraph.saving import export_meta_graph, variable_values
 
@@ -104,7 +104,9 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         self.save_best_only = save_best_only
         self._best = _Best(monitor, mode, initial_value_threshold)
         self._epoch = 0
-        self._batches = 0
+        self._batches = 0  # of all fits
+        self._fit_batches = 0
+        self._counts_batches = False
         self._first_step = 0
         self._saved_step: int | None = None
         self._meta_graph: bytes | None = None
@@ -121,7 +123,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Forgets the graph of an earlier `fit`, since the model may have changed."""
         self._meta_graph = None
-        self._batches = 0
+        self._saved_step = None
+        self._fit_batches = 0
         self._first_step = _iterations(self.model)
         if self._is_chief():
             self._handled(self._refuse_other_training)
@@ -138,7 +141,9 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps")
         if steps:  # Keras counts a last execution of fewer steps as a full one.
             batch = min(batch, steps - 1)
-        self._batches += self._cadence.count(batch)
+        new_batches = self._cadence.count(batch)
+        self._batches += new_batches
+        self._fit_batches += new_batches
         if self._cadence.is_due():
             self._save(batch, logs)
 
@@ -149,7 +154,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Saves what came after the last save, if seconds are counted."""
-        if self._cadence.seconds is not None and self._batches:
+        if self._cadence.seconds is not None and self._fit_batches:
             self._save(None, logs)
 
     def _save(self, batch: int | None, logs: Mapping[str, Any] | None) -> None:
@@ -189,12 +194,12 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         """
         step = _iterations(self.model)
         optimizer = getattr(self.model, "optimizer", None)
-        waits = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or (
-            self._batches < (getattr(optimizer, "gradient_accumulation_steps", 0) or 0)
+        may_wait = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or (
+            (getattr(optimizer, "gradient_accumulation_steps", 0) or 0)
+            > self._fit_batches
         )
-        if step == self._first_step and not waits:
-            return self._first_step + self._batches
-        return step
+        self._counts_batches = step == self._first_step and not may_wait
+        return self._batches if self._counts_batches else step
 
     def _refuse_other_training(self) -> None:
         """Refuses a directory in which another training went further than this one.
@@ -206,17 +211,18 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
             CheckpointError: If there are later steps than the model's.
         """
         directory, base = os.path.split(self.filepath)
+        current = self._batches if self._counts_batches else self._first_step
         ahead = set()
         for name in os.listdir(directory or ".") if os.path.isdir(directory) else ():
             prefix = names.prefix_of(name)
             found, step = names.split_step(prefix)
-            if prefix != name and found == base and (step or 0) > self._first_step:
+            if prefix != name and found == base and (step or 0) > current:
                 ahead.add(step)
         if ahead:
             raise CheckpointError(
                 f"{self.filepath!r} has checkpoints of another training, up to step "
                 f"{max(step or 0 for step in ahead)}, and the optimizer of this one is "
-                f"at step {self._first_step}. Checkpoints are never written over.",
+                f"at step {current}. Checkpoints are never written over.",
                 fix="choose another filepath; or load the newest checkpoint with "
                 f"load_from_meta_graph({directory!r}) and fit that; or remove the "
                 "old ones.",
@@ -231,7 +237,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         """Runs a part of a save, and does with its error what the user chose."""
         try:
             action()
-        except CheckpointError as error:
+        except MetaGraphError as error:
             if self.on_error == "raise":
                 raise
             warnings.warn(f"No checkpoint was written. {error}", stacklevel=4)

@@ -114,7 +114,7 @@ def _scan(directory: str, stated: list[str]) -> tuple[str, Located]:
             fix="pass one of these prefixes.",
         )
     if complete:
-        latest = max(complete, key=_step)
+        latest = max(complete, key=lambda prefix: names.split_step(prefix)[1] or 0)
         if stated:
             _warn_if_older(latest, stated[0])
         return latest, found[latest]
@@ -143,11 +143,6 @@ def _prefixes(directory: str) -> Iterator[str]:
         if base not in seen and base != name:
             seen.add(base)
             yield os.path.join(directory, base)
-
-
-def _step(prefix: str) -> int:
-    step = names.split_step(prefix)[1]
-    return -1 if step is None else step
 
 
 def _warn_if_older(prefix: str, stated: str) -> None:

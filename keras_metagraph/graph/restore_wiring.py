@@ -70,12 +70,9 @@ def restored_variables(
             key = _string_at(graph, _input(reader, 1), index)
             if not key:
                 continue
-            place = 2 if reader.op in ("RestoreV2", "RestoreSlice") else None
-            text = (
-                "" if place is None else _string_at(graph, _input(reader, place), index)
-            )
+            part = parse_slice(key, _string_at(graph, _input(reader, 2), index))
             variable = _through(graph, node.inputs[0])
-            found[variable] = Restored(key, parse_slice(key, text), reshape)
+            found[variable] = Restored(key, part, reshape)
         if found:
             break
     return found

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from keras_metagraph.audit.policy import require_safe
 from keras_metagraph.audit.structure import check_structure
 from keras_metagraph.errors import MetaGraphError, SignatureError
@@ -22,6 +24,7 @@ from keras_metagraph.loading.restoration import Needs, Restoration, restore
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 from keras_metagraph.training.train_op import TrainOp
 
+_UNUSED_INPUT = "unused_input"
 # TF1 loader: what a SavedModel runs after restoring its variables.
 _MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
@@ -67,6 +70,10 @@ def load_legacy(
     source = graph_from_proto(meta_graph_def.graph_def)
     variables = graph_variables(meta_graph_def, source)
     interface = _interface(meta_graph_def, source, variables, options)
+    if not interface.inputs:
+        meta_graph_def = _with_unused_input(meta_graph_def)
+        source = graph_from_proto(meta_graph_def.graph_def)
+        interface.inputs = {_UNUSED_INPUT: f"{_UNUSED_INPUT}:0"}
     graph = repair(source)
     needs = Needs.of(graph, interface)
     if options.safe_mode:
@@ -116,6 +123,16 @@ def _interface(
             "inspect_meta_graph lists the tensors.",
         )
     return interface
+
+
+def _with_unused_input(meta_graph_def: Any) -> Any:
+    """Adds a placeholder that nothing takes: Keras has no model without an input."""
+    result = type(meta_graph_def)()
+    result.CopyFrom(meta_graph_def)
+    node = result.graph_def.node.add(op="Placeholder", name=_UNUSED_INPUT)
+    node.attr["dtype"].type = tf.float32.as_datatype_enum
+    node.attr["shape"].shape.dim.add(size=-1)
+    return result
 
 
 def _renamed(

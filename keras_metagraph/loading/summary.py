@@ -293,7 +293,7 @@ def _signatures(meta_graph_def: Any, graph: Graph) -> tuple[SignatureSummary, ..
 def _tensor(graph: Graph, tensor: TensorName) -> TensorSummary:
     try:
         spec = tensor_spec(graph, tensor)
-    except SignatureError:
+    except (SignatureError, TypeError, ValueError):
         return TensorSummary(str(tensor), "", None)
     shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
     return TensorSummary(str(tensor), spec.dtype.name, shape)

@@ -92,10 +92,10 @@ def _inline(
     node = nodes[reader]
     table = nodes[TensorName.parse(node.input[0]).node]
     lines = _read(directory, name)
-    size = node.attr["vocab_size"].i
-    if size >= 0:
-        lines = lines[:size]
-    delimiter = (node.attr["delimiter"].s or b"\t").decode("utf-8").encode("utf-8")
+    # Attributes with their default value (-1, a tab) may have been stripped.
+    if "vocab_size" in node.attr and node.attr["vocab_size"].i >= 0:
+        lines = lines[: node.attr["vocab_size"].i]
+    delimiter = node.attr["delimiter"].s or b"\t"
     columns = [
         _column(lines, node.attr["key_index"].i, delimiter, table, "key_dtype"),
         _column(lines, node.attr["value_index"].i, delimiter, table, "value_dtype"),

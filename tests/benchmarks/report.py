@@ -89,8 +89,9 @@ def megabytes(folder: Path) -> float:
 def say_where() -> None:
     """Prints what the numbers were measured with."""
     versions = ", ".join(
-        f"{name} {metadata.version(name)}"
-        for name in ("tensorflow", "keras", "keras_metagraph", "numpy")
+        f"{found.name} {found.version}"
+        for found in metadata.distributions()
+        if found.name.startswith(("keras", "numpy", "tensorflow"))
     )
     _CONSOLE.print(
         f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, "

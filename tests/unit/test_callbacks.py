@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -11,6 +13,7 @@ from keras_metagraph import callbacks
 from keras_metagraph.callbacks import MetaGraphCheckpoint
 from keras_metagraph.checkpoint import commit
 from keras_metagraph.errors import CheckpointError
+from keras_metagraph.loading.api import load_from_meta_graph
 
 RNG = np.random.default_rng(0)
 X = RNG.random((40, 3), dtype=np.float32)
@@ -275,8 +278,10 @@ def test_own_train_step_without_the_optimizer_counts_batches(run):
 
     model = Own([keras.Input([3]), keras.layers.Dense(1)])
     model.compile("sgd")
-    fit(MetaGraphCheckpoint(run), model, epochs=2)
-    assert saved_steps(run) == [4, 8]
+    callback = MetaGraphCheckpoint(run)
+    fit(callback, model, epochs=2)
+    fit(callback, model)
+    assert saved_steps(run) == [4, 8, 12]
 
 
 def test_old_ones_are_removed(run):
@@ -290,6 +295,14 @@ def test_second_fit_goes_on(run):
     fit(callback, model)
     fit(MetaGraphCheckpoint(run), model)
     assert saved_steps(run) == [4, 8, 12]
+
+
+def test_compiling_anew_starts_at_step_0_and_needs_another_place(run):
+    callback = MetaGraphCheckpoint(run)
+    model = fit(callback)
+    model.compile("sgd", "mse")
+    with pytest.raises(CheckpointError, match="up to step 4"):
+        fit(callback, model)
 
 
 def test_another_training_in_the_directory_is_told_at_once(run):
@@ -334,6 +347,63 @@ def test_failing_save_is_a_warning_on_request(run):
         fit(MetaGraphCheckpoint(run, on_error="warn"), model, epochs=2)
     assert len(caught) == 2
     assert int(model.optimizer.iterations) == 8
+
+
+MIRRORED = """
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_metagraph import MetaGraphCheckpoint
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+rng = np.random.default_rng(0)
+x, y = rng.random((40, 3), "float32"), rng.random((40, 1), "float32")
+with strategy.scope():
+    model = keras.Sequential(
+        [
+            keras.Input([3]),
+            keras.layers.Dense(4),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("adam", "mse")
+callback = MetaGraphCheckpoint(sys.argv[1] + "/model", save_freq=5)
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callback])
+values = {weight.path.split("/", 1)[1]: weight.numpy() for weight in model.weights}
+assert strategy.num_replicas_in_sync == 2
+np.savez(sys.argv[1] + "/expected.npz", x=x, y=model.predict(x, verbose=0), **values)
+"""
+
+
+def test_mirrored_strategy_on_two_logical_devices(tmp_path):
+    script = tmp_path / "mirrored.py"
+    script.write_text(MIRRORED, encoding="utf-8")
+    package = os.path.dirname(os.path.dirname(callbacks.__file__))
+    subprocess.run(
+        [sys.executable, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": package},
+        check=True,
+        timeout=300,
+    )
+    filepath = str(tmp_path / "model")
+    assert saved_steps(filepath) == [5, 10]
+    assert commit.verify(f"{filepath}-10", contents=True) == []
+    values = values_of(filepath, 10)
+    assert values["global_step"] == 10
+    assert values["dense/kernel/Adam"].any()
+    with np.load(tmp_path / "expected.npz") as expected:
+        for name in set(expected.files) - {"x", "y"}:
+            np.testing.assert_array_equal(values[name], expected[name])
+        model = load_from_meta_graph(tmp_path, rebuild="config")
+        predicted = model.predict(expected["x"], verbose=0)
+        np.testing.assert_allclose(predicted, expected["y"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

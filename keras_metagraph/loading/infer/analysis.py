@@ -76,6 +76,7 @@ class GraphAnalysis:
     def __init__(self, graph: Graph, variables: Mapping[str, GraphVariable]) -> None:
         self.graph = graph
         self.variables = variables
+        self._specs: dict[TensorName, tf.TensorSpec | None] = {}
 
     @functools.cached_property
     def users(self) -> dict[str, list[Node]]:
@@ -206,11 +207,13 @@ class GraphAnalysis:
         rank: int | None = None if spec is None else spec.shape.rank
         return rank
 
-    def _spec(self, tensor: TensorName) -> Any:
-        try:
-            return tensor_spec(self.graph, tensor)
-        except SignatureError:
-            return None
+    def _spec(self, tensor: TensorName) -> tf.TensorSpec | None:
+        if tensor not in self._specs:
+            try:
+                self._specs[tensor] = tensor_spec(self.graph, tensor)
+            except (SignatureError, TypeError, ValueError):
+                self._specs[tensor] = None  # the file does not tell, or says nonsense
+        return self._specs[tensor]
 
     def reach(
         self,

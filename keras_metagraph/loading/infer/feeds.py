@@ -99,8 +99,9 @@ def _is_filename(analysis: GraphAnalysis, feed: Feed) -> bool:
 
 def _feed(analysis: GraphAnalysis, tensor: TensorName, kind: str) -> Feed:
     default = None
-    if kind == "default":
-        default = analysis.constant(analysis.graph.nodes[tensor.node].inputs[0])
+    inputs = analysis.graph.nodes[tensor.node].inputs
+    if kind == "default" and inputs:
+        default = analysis.constant(inputs[0])
     return Feed(tensor, kind, analysis.rank(tensor), analysis.dtype(tensor), default)
 
 

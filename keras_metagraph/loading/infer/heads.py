@@ -169,14 +169,11 @@ def _is_loss_step(
     if not predictions.is_generic(before):
         return True
     # The cross entropies want two dimensions, and flatten the outer ones.
-    return (
-        node.op == "Reshape"
-        and user.op.endswith("CrossEntropyWithLogits")
-        and (
-            predictions.nodes[node.inputs[1].node].op.startswith("Concat")
-            or (predictions.analysis.rank(before) or 0) > 2
-        )
-    )
+    if node.op != "Reshape" or not user.op.endswith("CrossEntropyWithLogits"):
+        return False
+    shapes = [predictions.nodes[t.node].op for t in node.inputs[1:]]
+    joined = any(op.startswith("Concat") for op in shapes)
+    return joined or (predictions.analysis.rank(before) or 0) > 2
 
 
 def _through_activation(predictions: Predictions, tensor: TensorName) -> TensorName:

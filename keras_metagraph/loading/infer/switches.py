@@ -99,7 +99,7 @@ def _variable_flags(analysis: GraphAnalysis) -> Iterator[TrainingValue]:
         for node in analysis.graph.nodes.values():
             if node.op not in ("Identity", "ReadVariableOp"):
                 continue
-            if node.inputs[0].node == name:
+            if node.inputs and node.inputs[0].node == name:
                 tensor = TensorName(node.name)
                 if next(_decisions(analysis, tensor), None) is not None:
                     yield TrainingValue(
@@ -150,14 +150,7 @@ def _trains_when_true(
 def _branch_vote(analysis: GraphAnalysis, node: Node) -> int:
     """1 if only the true branch of a node trains, -1 if only the false one, else 0."""
     if node.op in _IFS:
-        then, other = (
-            any(_trains(n) for n in function.graph.nodes.values())
-            for function in (
-                analysis.graph.functions[node.attrs[key].func.name]
-                for key in ("then_branch", "else_branch")
-            )
-        )
-        return int(then) - int(other)
+        return _function_vote(analysis, node)
     if node.op not in _SWITCHES:
         return 0
     sides = []
@@ -169,6 +162,17 @@ def _branch_vote(analysis: GraphAnalysis, node: Node) -> int:
             stop=lambda user: user.op.endswith("Merge"),
         )
         sides.append(any(_trains(analysis.graph.nodes[name]) for name in names))
+    return int(sides[0]) - int(sides[1])
+
+
+def _function_vote(analysis: GraphAnalysis, node: Node) -> int:
+    """The same for a node whose branches are functions."""
+    sides = []
+    for key in ("then_branch", "else_branch"):
+        name = node.attrs[key].func.name if key in node.attrs else ""
+        function = analysis.graph.functions.get(name)
+        nodes = function.graph.nodes.values() if function is not None else ()
+        sides.append(any(_trains(each) for each in nodes))
     return int(sides[0]) - int(sides[1])
 
 

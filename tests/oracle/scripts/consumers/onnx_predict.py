@@ -1,8 +1,8 @@
 """Converts a .meta to ONNX with tf2onnx, by its command, and runs it in onnxruntime.
 
-Arrays: the feeds, by tensor name. Settings:
+Arrays: the inputs, by tensor name. Settings:
     prefix     checkpoint prefix; the .meta is beside it
-    fetches    names of the tensors to return
+    outputs    names of the tensors to return
 """
 
 import os
@@ -17,10 +17,10 @@ def main(arrays, args):
     """See above."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.onnx")
-        convert(args["prefix"] + ".meta", list(arrays), args["fetches"], path)
+        convert(args["prefix"] + ".meta", list(arrays), args["outputs"], path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    values = session.run(args["fetches"], arrays)
-    return dict(zip(args["fetches"], values, strict=True))
+    values = session.run(args["outputs"], arrays)
+    return dict(zip(args["outputs"], values, strict=True))
 
 
 def convert(meta, inputs, outputs, path):

@@ -1,8 +1,10 @@
 """Converts a .meta with OpenVINO and runs it on the CPU.
 
-Arrays: the feeds, by tensor name. Settings:
+OpenVINO names inputs and outputs as the signature does, by key.
+
+Arrays: the inputs, by key. Settings:
     prefix     checkpoint prefix; the .meta is beside it
-    fetches    names of the tensors to return
+    outputs    keys of the outputs to return
 """
 
 import openvino
@@ -14,4 +16,4 @@ def main(arrays, args):
     # A CPU that has bfloat16 would compute in it.
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled(arrays)
-    return {name: results[name] for name in args["fetches"]}
+    return {key: results[key] for key in args["outputs"]}
