@@ -2,9 +2,10 @@
 
 import math
 import os
+import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,11 +19,13 @@ from keras_metagraph.export.specs import watch_data
 from keras_metagraph.saving import export_meta_graph, variable_values
 
 # Parts of the names of metrics, and of their classes, by which way is better.
-_HIGHER = ("acc", "auc", "cosine", "f1", "fbeta", "iou", "precision", "r2", "recall")
-_HIGHER += ("sensitivity", "specificity", "truepositive", "truenegative")
-_LOWER = ("crossentropy", "divergence", "error", "falsenegative", "falsepositive")
-_LOWER += ("hinge", "logcosh", "loss", "mae", "mape", "mse", "msle", "perplexity")
-_LOWER += ("poisson",)
+_LOWER = re.compile(
+    "crossentropy|divergence|error|false|hinge|logcosh|loss|mae|mape|mse|msle"
+    "|perplexity|poisson"
+)
+_HIGHER = re.compile(
+    "acc|auc|cosine|f1|fbeta|iou|precision|r2|recall|sensitivity|specificity|true"
+)
 
 
 class MetaGraphCheckpoint(keras.callbacks.Callback):
@@ -35,7 +38,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     `keras_metagraph.load_from_meta_graph` gives the model back.
 
     The graph is traced at the first save of each `fit`; later saves write values only.
-    Saving is done when `fit` goes on. Under a `tf.distribute` strategy the chief
+    A save is finished before the training goes on. Under a `tf.distribute` strategy the chief
     writes.
 
     Args:
@@ -94,6 +97,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
             )
         self.verbose = verbose
         self.on_error = on_error
+        self._target = self.filepath
         self._retention = Retention(max_to_keep, keep_checkpoint_every_n_hours)
         self._export_arguments = {
             "signatures": signatures,
@@ -122,6 +126,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Forgets the graph of an earlier `fit`, since the model may have changed."""
+        # Whoever changes the working directory meanwhile does not part the files.
+        self._target = os.path.join(os.getcwd(), self.filepath)
         self._meta_graph = None
         self._saved_step = None
         self._fit_batches = 0
@@ -165,10 +171,12 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         logs = _plain(logs or {})
         if self.save_best_only and not self._best.improves(logs, self.model):
             return
-        if self._is_chief():
-            self._handled(lambda: self._write(step, batch, logs))
-        self._best.accept(logs)
-        self._saved_step = step
+        saved = not self._is_chief() or self._handled(
+            lambda: self._write(step, batch, logs)
+        )
+        if saved:
+            self._best.accept(logs)
+            self._saved_step = step
         self._cadence.start()
 
     def _write(self, step: int, batch: int | None, logs: dict[str, float]) -> None:
@@ -176,16 +184,16 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         if self._meta_graph is None:
             exported = export_meta_graph(self.model, **self._export_arguments)
             self._meta_graph = exported.SerializeToString(deterministic=True)
-        prefix = names.step_prefix(self.filepath, step)
         write_checkpoint(
-            prefix,
+            names.step_prefix(self._target, step),
             variable_values(self.model),
             self._meta_graph,
             {"epoch": self._epoch, "batch": batch, "logs": _json_numbers(logs)},
             retention=self._retention,
         )
         if self.verbose:
-            print(f"\nEpoch {self._epoch + 1}: saved the model to {prefix}")
+            shown = names.step_prefix(self.filepath, step)
+            print(f"\nEpoch {self._epoch + 1}: saved the model to {shown}")
 
     def _step(self) -> int:
         """The optimizer's steps; the batches seen, where it takes none.
@@ -210,10 +218,10 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         Raises:
             CheckpointError: If there are later steps than the model's.
         """
-        directory, base = os.path.split(self.filepath)
+        directory, base = os.path.split(self._target)
         current = self._batches if self._counts_batches else self._first_step
         ahead = set()
-        for name in os.listdir(directory or ".") if os.path.isdir(directory) else ():
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
             prefix = names.prefix_of(name)
             found, step = names.split_step(prefix)
             if prefix != name and found == base and (step or 0) > current:
@@ -224,8 +232,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
                 f"{max(step or 0 for step in ahead)}, and the optimizer of this one is "
                 f"at step {current}. Checkpoints are never written over.",
                 fix="choose another filepath; or load the newest checkpoint with "
-                f"load_from_meta_graph({directory!r}) and fit that; or remove the "
-                "old ones.",
+                f"load_from_meta_graph({os.path.dirname(self.filepath) or '.'!r}) and "
+                "fit that; or remove the old ones.",
             )
 
     def _is_chief(self) -> bool:
@@ -233,14 +241,16 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         return bool(getattr(strategy.extended, "should_checkpoint", True))
 
-    def _handled(self, action: Any) -> None:
-        """Runs a part of a save, and does with its error what the user chose."""
+    def _handled(self, action: Callable[[], None]) -> bool:
+        """Runs a part of a save; does with its error what the user chose."""
         try:
             action()
         except MetaGraphError as error:
             if self.on_error == "raise":
                 raise
             warnings.warn(f"No checkpoint was written. {error}", stacklevel=4)
+            return False
+        return True
 
 
 class _Cadence:
@@ -337,8 +347,8 @@ class _Best:
             if metric.name == name
         ]
         for text in (*kinds, name):
-            for mode, parts in (("min", _LOWER), ("max", _HIGHER)):
-                if any(part in text.lower().replace("_", "") for part in parts):
+            for mode, pattern in (("min", _LOWER), ("max", _HIGHER)):
+                if pattern.search(text.lower().replace("_", "")):
                     return mode
         raise CheckpointError(
             f"Whether more of {self.monitor!r} is better, or less, cannot be told by "

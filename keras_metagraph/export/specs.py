@@ -151,17 +151,49 @@ def _input_structure(model: Any) -> Any:
         return to_spec(model.inputs[0], any_batch=not stateful)
     if getattr(model, "inputs", None):  # functional
         return model.input
+    config = (model.get_build_config() or {}) if model.built else {}
+    shapes = config.get("shapes_dict", config)
+    # `fit` and `predict` pass one argument; the first is the one with the data.
+    built = (
+        _specs_of_shapes(next(iter(shapes.values())), model.input_dtype)
+        if shapes
+        else None
+    )
     for step in reversed(STEPS):
         data = seen_data(model, step)
-        if data is not None:
+        if data is not None and (built is None or _fits(data[0], built)):
             return data[0]
-    shapes = (model.get_build_config() or {}) if model.built else {}
-    found = shapes.get("shapes_dict", shapes)
-    if not found:
+    if built is None:
         raise _never_built(model)
-    # `fit` and `predict` pass one argument; the first is the one with the data.
-    shape = next(iter(found.values()))
-    return _specs_of_shapes(shape, model.input_dtype)
+    return built
+
+
+def step_input_specs(model: Any, step: str, inputs: Any) -> Any:
+    """The specs of what a step takes as `x`: the inputs, unless it saw other data.
+
+    Args:
+        model: The model.
+        step: `"train_step"` or `"test_step"`.
+        inputs: The structure of named specs that the call takes.
+
+    Returns:
+        A structure of named specs.
+    """
+    data = seen_data(model, step)
+    plain = tf.nest.map_structure(lambda leaf: leaf.spec, inputs)
+    if data is None or _fits(data[0], plain):
+        return inputs
+    names = [f"{step}_input"] * len(tf.nest.flatten(data[0]))
+    return _named(data[0], _leaf_names(data[0], names), set())
+
+
+def _fits(data: Any, specs: Any) -> bool:
+    """Whether data of these specs may be passed where those are expected."""
+    flat, expected = tf.nest.flatten(data), tf.nest.flatten(specs)
+    return len(flat) == len(expected) and all(
+        a is not None and tf.TensorShape(a.shape).is_compatible_with(b.shape)
+        for a, b in zip(flat, expected, strict=True)
+    )
 
 
 def _specs_of_shapes(shape: Any, dtype: Any) -> Any:

@@ -10,7 +10,12 @@ import tensorflow as tf
 from keras_metagraph.errors import ExportError
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.placeholders import named_leaves, plain_specs
-from keras_metagraph.export.specs import NamedSpec, input_specs, label_specs
+from keras_metagraph.export.specs import (
+    NamedSpec,
+    input_specs,
+    label_specs,
+    step_input_specs,
+)
 from keras_metagraph.export.trace import (
     Trace,
     trace_function,
@@ -84,11 +89,13 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
             named_inputs,
         )
         labels, weights = _apart(labels, known, kind), _apart(weights, known, kind)
+        taken = _apart(step_input_specs(model, _STEPS[kind], inputs), known, kind)
+        step_inputs = {leaf.name: leaf for leaf in named_leaves(taken)}
         try:
             trace = trace_step(
                 model,
                 _STEPS[kind],
-                (plain_specs(inputs), plain_specs(labels), plain_specs(weights)),
+                (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
             )
         except ExportError:
             if _has_no_loss(model, _STEPS[kind]):
@@ -99,10 +106,10 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 kind,
                 kind,
                 trace,
-                (inputs, labels, weights),
-                named_inputs,
-                _by_key(labels, named_inputs),
-                _by_key(weights, named_inputs, whole=True),
+                (taken, labels, weights),
+                step_inputs,
+                _by_key(labels, step_inputs),
+                _by_key(weights, step_inputs, whole=True),
             )
         )
     graphs += _traced_signatures(options.signatures or {})

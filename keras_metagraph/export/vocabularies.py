@@ -71,7 +71,7 @@ def _is_lookup(layer: Any) -> bool:
 
 def _vocabulary(layer: Any) -> dict[str, Any] | None:
     """The learned vocabulary of one layer."""
-    if layer.get_config()["vocabulary"] is not None or not layer.vocabulary_size():
+    if _is_given(layer) or not layer.vocabulary_size():
         return None
     found = {
         "layer": layer.name,
@@ -101,13 +101,17 @@ def restore_vocabularies(
 
     Args:
         model: A model of the same config.
-        recorded: What `vocabularies` returned.
+        recorded: What `vocabularies` returned; empty for a file without it.
 
     Raises:
-        ValueError: If the model has other lookup layers than the one before.
+        ValueError: If the model has other lookup layers than the one before, or the
+            file lacks what they learned.
     """
     layers = [layer for layer in sublayers(model) if _is_lookup(layer)]
-    for layer, found in zip(layers, recorded, strict=True):
+    lacking = [layer.name for layer in layers if not _is_given(layer)]
+    if lacking and not recorded:
+        raise ValueError(f"the file lacks the vocabularies of {lacking}")
+    for layer, found in zip(layers, recorded, strict=bool(recorded)):
         if found is None:
             continue
         weights = found.get("idf_weights")
@@ -115,3 +119,8 @@ def restore_vocabularies(
             layer.set_vocabulary(found["tokens"])
         else:
             layer.set_vocabulary(found["tokens"], idf_weights=weights)
+
+
+def _is_given(layer: Any) -> bool:
+    """Whether a lookup layer has its vocabulary from its config."""
+    return layer.get_config()["vocabulary"] is not None

@@ -185,8 +185,7 @@ def _rebuild(
         try:
             model = _construct(config["model"], safe_mode)
             _build(model, fields)
-            if fields.get("vocabularies"):
-                restore_vocabularies(model, fields["vocabularies"])
+            restore_vocabularies(model, fields.get("vocabularies") or [])
             restore_trainable(model, fields["variables"])
             if "compile_config" in config:
                 model.compile_from_config(config["compile_config"])
@@ -270,7 +269,9 @@ def _build(model: Any, fields: dict[str, Any]) -> None:
 def _map_inputs(make: Any, structure: Any) -> Any:
     """Replaces the specs in the structure of a model's inputs."""
     if isinstance(structure, dict) and set(structure) >= {"name", "shape", "dtype"}:
-        return make(tuple(structure["shape"]), structure["dtype"])
+        shape = structure["shape"]
+        # Keras has no tensors of unknown rank.
+        return make((None,) if shape is None else tuple(shape), structure["dtype"])
     if isinstance(structure, dict):
         return {key: _map_inputs(make, part) for key, part in structure.items()}
     return [_map_inputs(make, part) for part in structure]

@@ -1,5 +1,6 @@
 """Predict-only exports, read by tf2onnx and by OpenVINO."""
 
+import dataclasses
 import json
 import subprocess
 import warnings
@@ -106,7 +107,22 @@ def openvino() -> Path:
     return _interpreter(consumers.OPENVINO)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.xfail(
+                name in ("lstm", "bidirectional_gru"),
+                raises=tf115.OracleError,
+                reason="_lower_using_switch_merge makes tf2onnx lower the loop to "
+                "Switch and Merge, where it leaves TensorLists in: 'Invalid tensor "
+                "data type 0'",
+            ),
+        )
+        for name in MODELS
+    ],
+)
 def test_tf2onnx_reads_a_predict_only_export(name, tf2onnx, tmp_path):
     exported = _Exported(MODELS[name](), tmp_path)
 
@@ -129,15 +145,13 @@ def test_tf2onnx_takes_the_predictions_out_of_a_full_export(tf2onnx, tmp_path):
     exported.check_tf2onnx(tf2onnx)
 
 
-def test_openvino_refuses_a_full_export(openvino, tmp_path):
-    """It converts each node of a file, so a training graph is too much for it."""
+def test_openvino_takes_the_predictions_out_of_a_full_export(openvino, tmp_path):
     model = _mlp()
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(*_training_data(), verbose=0)
     exported = _Exported(model, tmp_path, graphs=("predict", "eval", "train"))
 
-    with pytest.raises(tf115.OracleError, match="No conversion rule found"):
-        exported.check_openvino(openvino)
+    exported.check_openvino(openvino)
 
 
 def test_openvino_reads_a_transformer_with_gelu(openvino, tmp_path):
@@ -154,6 +168,31 @@ def test_tf2onnx_lacks_erfc(tf2onnx, tmp_path):
         exported.check_tf2onnx(tf2onnx)
 
 
+def test_wrong_interpreter_is_named(monkeypatch):
+    monkeypatch.setenv("KERAS_METAGRAPH_TF2ONNX", "/nowhere/python")
+
+    with pytest.raises(environment.OracleUnavailableError, match="TF2ONNX=/nowhere"):
+        consumers.find_or_make(consumers.TF2ONNX)
+
+
+def test_an_environment_that_cannot_be_made_says_why(monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_METAGRAPH_OPENVINO", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    impossible = dataclasses.replace(consumers.OPENVINO, requirements=("/nowhere",))
+
+    with pytest.raises(environment.OracleUnavailableError, match="/nowhere failed"):
+        consumers.find_or_make(impossible)
+
+
+def test_a_python_that_is_not_there_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_METAGRAPH_OPENVINO", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    too_old = dataclasses.replace(consumers.OPENVINO, pythons=(1,))
+
+    with pytest.raises(environment.OracleUnavailableError, match=r"needs Python 3\.1,"):
+        consumers.find_or_make(too_old)
+
+
 class _Exported:
     """A model with values that tell its parts apart, its export and its predictions."""
 
@@ -166,8 +205,8 @@ class _Exported:
             warnings.simplefilter("error")
             self.prefix = kmg.save_meta_graph(model, folder / "model", graphs=graphs)
         self.inputs = _inputs(model)
-        given = self.inputs if len(self.inputs) > 1 else [*self.inputs.values()][0]
-        found = model.predict(given, verbose=0)
+        one = next(iter(self.inputs.values()))
+        found = model.predict(self.inputs if len(self.inputs) > 1 else one, verbose=0)
         signature = _signature(self.prefix)
         self.tensors = {
             key: info.name

@@ -115,7 +115,6 @@ def gradient_tensors(meta):
         "ApplyGradientDescent": 2,
         "ApplyMomentum": 3,
         "ApplyRMSProp": 7,
-        "SparseApplyRMSProp": 7,
     }
     found = {}
     for node in meta.graph.nodes.values():

@@ -107,6 +107,17 @@ def test_graph_is_traced_once_a_fit_and_stored_once(run, traces):
     assert len(inodes) == 1
 
 
+def test_working_directory_may_change(tmp_path, monkeypatch):
+    class Wander(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            (tmp_path / str(epoch)).mkdir()
+            os.chdir(tmp_path / str(epoch))
+
+    monkeypatch.chdir(tmp_path)
+    fit(MetaGraphCheckpoint("model"), epochs=3, callbacks=[Wander()])
+    assert saved_steps(str(tmp_path / "model")) == [4, 8, 12]
+
+
 @pytest.mark.parametrize(
     ("save_freq", "batch_size", "steps"),
     [(3, 10, [3, 6]), (1, 20, [1, 2, 3, 4]), (100, 10, []), (5, 10, [5])],
@@ -404,6 +415,20 @@ def test_mirrored_strategy_on_two_logical_devices(tmp_path):
         model = load_from_meta_graph(tmp_path, rebuild="config")
         predicted = model.predict(expected["x"], verbose=0)
         np.testing.assert_allclose(predicted, expected["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_best_that_could_not_be_written_is_not_the_best(run, monkeypatch):
+    write, failing = callbacks.write_checkpoint, [True]
+
+    def fail_once(*args, **kwargs):
+        if failing.pop() if failing else False:
+            raise CheckpointError("no space")
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(callbacks, "write_checkpoint", fail_once)
+    with pytest.warns(UserWarning, match="no space"):
+        found = best_epochs(run, "val_loss", [1.0, 2.0, 3.0], on_error="warn")
+    assert found == [1]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ def int_attr(value: int) -> AttrValue:
     return tf.compat.v1.AttrValue(i=value)
 
 
+def ints_attr(values: Iterable[int]) -> AttrValue:
+    """An attribute that is a list of integers."""
+    attr = tf.compat.v1.AttrValue()
+    attr.list.i.extend(values)
+    return attr
+
+
 def function_attr(name: str) -> AttrValue:
     """An attribute that names a function of the library."""
     value = tf.compat.v1.AttrValue()

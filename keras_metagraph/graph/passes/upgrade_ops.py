@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.ir import AttrValue, Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
 from keras_metagraph.graph.passes.result import PassResult
 
@@ -186,8 +186,54 @@ def _range(rewriter: build.Rewriter, node: Node, stop: TensorName) -> TensorName
     return rewriter.add(Node(f"{node.name}/indices", "Range", inputs, attrs=attrs))
 
 
+def _bucketize(rewriter: build.Rewriter, node: Node) -> None:
+    """`BoostedTreesBucketize(values.., boundaries..)` lost its kernel in 2.x.
+
+    A value's bucket is the first boundary not below it, or the last one; TF 1.15
+    `core/kernels/boosted_trees/quantile_ops.cc`.
+    """
+    count = len(node.inputs) // 2
+    packed = [
+        _bucket(rewriter, node, index, node.inputs[index], node.inputs[count + index])
+        for index in range(count)
+    ]
+    types = [build.INT32] * count
+    attrs = {"T": build.types_attr(types)}
+    rewriter.replace(dataclasses.replace(node, op="IdentityN", inputs=packed, attrs=attrs))
+
+
+def _bucket(
+    rewriter: build.Rewriter,
+    node: Node,
+    index: int,
+    values: TensorName,
+    boundaries: TensorName,
+) -> TensorName:
+    """The buckets of one feature: `[batch]` values, `[n]` boundaries."""
+    controls = build.frame_controls(node)
+    number, kind = build.type_attr(build.INT32), build.type_attr(build.FLOAT)
+
+    def add(op: str, *inputs: TensorName, **attrs: AttrValue) -> TensorName:
+        name = f"{node.name}/{op}_{index}"
+        return rewriter.add(Node(name, op, list(inputs), attrs=attrs))
+
+    def const(label: str, value: int) -> TensorName:
+        name = f"{node.name}/{label}_{index}"
+        return rewriter.add(build.const_node(name, value, build.INT32, controls))
+
+    axis = const("axis", 0)
+    rows = [add("ExpandDims", t, axis, T=kind, Tdim=number) for t in (boundaries, values)]
+    places = add("LowerBound", *rows, T=kind, out_type=number)
+    places = add("Squeeze", places, T=number, squeeze_dims=build.ints_attr([0]))
+    size = add("Size", boundaries, T=kind, out_type=number)
+    last = add("Sub", size, const("one", 1), T=number)
+    last = add("Maximum", last, const("zero", 0), T=number)
+    return add("Minimum", places, last, T=number)
+
+
 _UPGRADES: dict[str, Upgrade] = {
     "AccumulateNV2": _add_n,
+    "BoostedTreesBucketize": _bucketize,
     "EmptyTensorList": _more_inputs((1, -1)),
     "MutableDenseHashTable": _deleted_key,
     "MutableDenseHashTableV2": _deleted_key,
