@@ -38,8 +38,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     `keras_metagraph.load_from_meta_graph` gives the model back.
 
     The graph is traced at the first save of each `fit`; later saves write values only.
-    A save is finished before the training goes on. Under a `tf.distribute` strategy the chief
-    writes.
+    A save is finished before the training goes on. Under a `tf.distribute` strategy
+    the chief writes.
 
     Args:
         filepath: Directory and base name of the checkpoints.
