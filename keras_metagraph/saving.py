@@ -19,6 +19,7 @@ from keras_metagraph.export.cache import cached_meta_graph, last_export
 from keras_metagraph.export.checkpoint_values import checkpoint_values
 from keras_metagraph.export.names import named_variables
 from keras_metagraph.export.options import GRAPHS, ExportOptions
+from keras_metagraph.export.original import export_original, original_values
 from keras_metagraph.export.scoped import in_scope, without_scope
 
 _TEXT_ENDINGS = (".pbtxt", ".txt")
@@ -187,6 +188,9 @@ def variable_values(model: Any) -> dict[str, Any]:
         kernel = variable_values(model)["dense/kernel"]
         ```
     """
+    original = original_values(model)
+    if original is not None:
+        return take_snapshot(original)
     last = last_export(model)
     variables = named_variables(model, [] if last is None else last.others)
     return take_snapshot({v.name: v.variable for v in variables if v.role != "metric"})
@@ -199,6 +203,9 @@ def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
         signatures=_with_own(model, "meta_graph_signatures", options.signatures),
         collections=_with_own(model, "meta_graph_collections", options.collections),
     )
+    original = export_original(model, options)
+    if original is not None:
+        return original, finish(original, options)
     exported, is_new = cached_meta_graph(model, options)
     if exported.unsupported and is_new:
         warnings.warn(

@@ -110,11 +110,20 @@ class LoadedMetaGraph:
 
     @property
     def global_step(self) -> Any:
-        """The Keras variable of the graph's global step, or `None`."""
-        for name in self.collections.get("global_step", ["global_step:0"]):
+        """The Keras variable that counts the graph's steps, or `None`.
+
+        That of the collection `global_step`; else one called so, or as the optimizers
+        of tf.keras call theirs.
+        """
+        listed = self.collections.get("global_step", [])
+        for name in listed:
             variable = self.variables.get(TensorName.parse(str(name)).node)
             if variable is not None:
                 return variable
+        for called in ("global_step", "iterations", "iter"):
+            for name, variable in self.variables.items():
+                if name.rpartition("/")[2] == called and not variable.shape:
+                    return variable
         return None
 
     @functools.cached_property
@@ -263,7 +272,7 @@ def _members(name: str, collection: Any) -> list[Any]:
     if kind is None:
         return []
     values = list(getattr(collection, kind).value)
-    if kind != "bytes_list" or not name.endswith("variables"):
+    if kind != "bytes_list" or not name.endswith(("variables", "global_step")):
         return values
     try:
         protos = [variable_pb2.VariableDef.FromString(value) for value in values]

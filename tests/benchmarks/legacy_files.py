@@ -30,6 +30,7 @@ class LegacyFile:
         inputs: Tensor names by input name.
         output: The tensor to predict.
         arrays: A value by input name.
+        constants: Values of placeholders that are no inputs, by tensor name.
     """
 
     name: str
@@ -37,6 +38,7 @@ class LegacyFile:
     inputs: dict[str, str]
     output: str
     arrays: dict[str, np.ndarray]
+    constants: dict[str, Any]
 
 
 def legacy_files(folder: Path, quick: bool) -> list[LegacyFile]:
@@ -44,17 +46,34 @@ def legacy_files(folder: Path, quick: bool) -> list[LegacyFile]:
     files = [_fixture(name) for name in _FIXTURES[: 1 if quick else None]]
     prefix, blocks = folder / "residual", ("1", "1") if quick else ("3", "4", "6", "3")
     subprocess.run([sys.executable, "-m", __spec__.name, prefix, *blocks], check=True)
-    images = np.random.default_rng(4).standard_normal((2, 64, 64, 3), "float32")
     name = f"residual net, {sum(map(int, blocks))} blocks"
-    inputs, arrays = {"images": "images:0"}, {"images": images}
-    return [*files, LegacyFile(name, str(prefix), inputs, "scores:0", arrays)]
+    images = np.random.default_rng(4).standard_normal((2, 64, 64, 3), "float32")
+    made = LegacyFile(
+        name,
+        str(prefix),
+        {"images": "images:0"},
+        "scores:0",
+        {"images": images},
+        {"is_training:0": False},
+    )
+    return [*files, made]
 
 
 def _fixture(name: str) -> LegacyFile:
     export = references.export(name)
-    output = next(iter(export.fetches.values()))
-    prefix = str(export.source.checkpoint)
-    return LegacyFile(name, prefix, export.feeds, output, export.inputs)
+    is_input = {key: bool(array.ndim) for key, array in export.inputs.items()}
+    return LegacyFile(
+        name,
+        str(export.source.checkpoint),
+        {key: tensor for key, tensor in export.feeds.items() if is_input[key]},
+        next(iter(export.fetches.values())),
+        {key: array for key, array in export.inputs.items() if is_input[key]},
+        {
+            export.feeds[key]: array.item()
+            for key, array in export.inputs.items()
+            if not is_input[key]
+        },
+    )
 
 
 def write_residual_net(prefix: str, blocks: list[int]) -> None:

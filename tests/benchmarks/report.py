@@ -38,8 +38,8 @@ class Series:
         if not self.seconds:
             return ""
         low, high = min(self.seconds), max(self.seconds)
-        spread = f"  ({low:.2f} - {high:.2f})" if len(self.seconds) > 1 else ""
-        return f"{self.median:.3f}{spread}"
+        spread = f" ({_rounded(low)} - {_rounded(high)})"
+        return _rounded(self.median) + (spread if len(self.seconds) > 1 else "")
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -110,11 +110,29 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def ratios(
-    title: str, pairs: list[tuple[str, str]], seconds: Mapping[str, Series]
+    title: str,
+    pairs: list[tuple[str, str]],
+    measured: Mapping[str, Mapping[str, Series]],
 ) -> None:
-    """Prints how many times as long each of ours takes as a peer."""
+    """Prints how many times as long ours take as peers.
+
+    Args:
+        title: Title of the table.
+        pairs: What is compared with what.
+        measured: A column each: the series by what was measured.
+    """
     rows = [
-        [ours, peer, f"{seconds[ours].median / seconds[peer].median:.2f}"]
+        [
+            f"{ours} / {peer}",
+            *(
+                f"{each[ours].median / each[peer].median:.2f}"
+                for each in measured.values()
+            ),
+        ]
         for ours, peer in pairs
     ]
-    table(title, ["ours", "peer", "ours / peer"], rows)
+    table(f"{title}: ours / peer", ["", *measured], rows)
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.3f}"[:5]

@@ -151,10 +151,15 @@ def show(name: str, results: dict[str, Measured]) -> None:
             for way, m in results.items()
         ],
     )
-    for field in ("first", "later", "on_disk"):
-        seconds = {way: getattr(m, field) for way, m in results.items()}
-        title = {"on_disk": "later, on disk"}.get(field, field)
-        report.ratios(f"{name}: {title}", _PAIRS, seconds)
+    report.ratios(
+        name,
+        _PAIRS,
+        {
+            "first": {way: m.first for way, m in results.items()},
+            "later": {way: m.later for way, m in results.items()},
+            "later, on disk": {way: m.on_disk for way, m in results.items()},
+        },
+    )
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def test_shows_what_a_file_holds():
     assert graph.producer == 134
     assert graph.own is False
     assert graph.nodes == 236
-    assert list(graph.ops)[0] == "Const"
+    assert next(iter(graph.ops)) == "Const"
     assert graph.interface.inputs == {"x": "x:0"}
     assert graph.interface.loss == "loss:0"
     assert str(graph.tensors["x:0"]) == "float32 (None, 12)"
@@ -171,7 +171,7 @@ def test_is_readable_in_80_columns_and_as_json(name):
     lines = str(report).splitlines()
 
     assert max(map(len, lines)) <= 80
-    assert len(lines) < 200
+    assert len(lines) < 150 * len(report.meta_graphs)
     plain = json.loads(json.dumps(report.to_dict()))
     assert len(plain["meta_graphs"]) == len(report.meta_graphs)
     assert plain["meta_graphs"][0]["variables"]

@@ -49,12 +49,37 @@ class Training:
         scopes = gradient_scopes(graph)
         self.backward = backward_nodes(graph, scopes)
         self.losses = {scope: differentiated(graph, scope) for scope in scopes}
-        self.after = frozenset(analysis.reach(self.backward))
+        self.after = self._after()
         self.updates = [
             name
             for name, variable in analysis.writes.items()
             if self._trains(name, variable)
         ]
+
+    def _after(self) -> frozenset[str]:
+        """What gradients flow into: by data, and through slot variables.
+
+        The sparse updates of a resource variable write the gradient into slots, and
+        read these again for the variable itself.
+        """
+        analysis = self.analysis
+        after = analysis.reach(self.backward)
+        while True:
+            slots = {
+                name: analysis.writes[name]
+                for name in after & analysis.writes.keys()
+                if analysis.writes[name] not in analysis.trained
+            }
+            reads = {
+                user.name
+                for slot in slots.values()
+                for user in analysis.tensor_users.get(TensorName(slot), [])
+                if user.op == "ReadVariableOp" and user.name not in after
+            }
+            later = analysis.reach(slots, control=True) if reads else set()
+            if not reads & later:
+                return frozenset(after)
+            after |= analysis.reach(reads & later)
 
     def _trains(self, name: str, variable: str) -> bool:
         if self.analysis.graph.nodes[name].op.startswith(APPLY_PREFIXES):

@@ -174,7 +174,7 @@ def test_notes_clipping():
 def test_looks_only_at_what_the_train_op_runs():
     def build():
         trained(v1.train.AdamOptimizer(0.1), name="first")
-        with v1.variable_scope("", reuse=True):
+        with v1.variable_scope("", reuse=v1.AUTO_REUSE):
             trained(v1.train.AdagradOptimizer(0.2), name="second")
 
     assert {found.name for found in describe(build)} == {"Adam", "Adagrad"}
