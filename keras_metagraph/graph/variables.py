@@ -13,6 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework.variable_pb2 import VariableDef
 
+from keras_metagraph.errors import FormatError
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.restore_wiring import Restored, Slice, restored_variables
 
@@ -69,6 +70,9 @@ def graph_variables(
         The variables by node name, in the graph's order. Variables that are in no
         collection, or that the saver leaves out, are there too.
 
+    Raises:
+        FormatError: If a variable has no type.
+
     Example:
         >>> graph_variables(meta_graph_def, graph)["dense/kernel"].checkpoint_key
         'dense/kernel'
@@ -96,7 +100,7 @@ def _variable(
     return GraphVariable(
         name=node.name,
         op=node.op,
-        dtype=tf.dtypes.as_dtype(node.attrs["dtype"].type).base_dtype,
+        dtype=_dtype(node),
         shape=_shape(node),
         trainable="trainable_variables" in collections
         or (definition is not None and definition.trainable),
@@ -107,6 +111,17 @@ def _variable(
         initializer=initializer.name if initializer else None,
         reshape=stored is not None and stored.reshape,
     )
+
+
+def _dtype(node: Node) -> tf.DType:
+    number = node.attrs["dtype"].type if "dtype" in node.attrs else 0
+    try:
+        return tf.dtypes.as_dtype(number).base_dtype
+    except TypeError:
+        raise FormatError(
+            f"The variable {node.name!r} has the type number {number}, which is none.",
+            fix="copy or export the file again; this one is damaged.",
+        ) from None
 
 
 def _shape(node: Node) -> tuple[int | None, ...] | None:

@@ -122,7 +122,7 @@ class LoadedMetaGraph:
                 return variable
         for called in ("global_step", "iterations", "iter"):
             for name, variable in self.variables.items():
-                if name.rpartition("/")[2] == called and not variable.shape:
+                if name.rpartition("/")[2] == called and len(variable.shape) == 0:
                     return variable
         return None
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework.variable_pb2 import VariableDef
 
+from keras_metagraph.errors import FormatError
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.graph.restore_wiring import Slice, parse_slice
@@ -326,6 +327,20 @@ def test_initializer_of_a_variable_definition_counts():
     variable = _variables(meta_graph_def)["a"]
     assert variable.initializer == "a_first"
     assert variable.initial_value == TensorName("ones", 0)
+
+
+@pytest.mark.parametrize("number", [None, 0, 9999])
+def test_variable_without_a_type(number):
+    with _building() as graph:
+        _variable("a")
+    meta_graph_def = _export(graph)
+    (node,) = (n for n in meta_graph_def.graph_def.node if n.name == "a")
+    if number is None:
+        del node.attr["dtype"]
+    else:
+        node.attr["dtype"].type = number
+    with pytest.raises(FormatError, match="'a'"):
+        _variables(meta_graph_def)
 
 
 def test_circle_behind_an_assignment_ends():
