@@ -158,7 +158,7 @@ def _check_ops(graph: Graph, given: set[str]) -> None:
         raise UnsupportedOpError(
             "The graph needs ops that TensorFlow has for GPUs only.",
             findings=missing,
-            fix="run it on a machine with a GPU, or name outputs that do not need them.",
+            fix="run it on a machine with a GPU, or name outputs without them.",
         )
 
 

@@ -5,8 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
-from keras_metagraph.graph.passes.conditions import Condition, predicate_of
-from keras_metagraph.graph.passes.regions import Region, cut_region, make_function
+from keras_metagraph.graph.passes.conditions import (
+    Condition,
+    predicate_copies,
+    predicate_of,
+)
+from keras_metagraph.graph.passes.regions import cut_region, make_function
 from keras_metagraph.graph.specs import tensor_spec
 
 
@@ -45,12 +49,13 @@ def make_if(
         The node, not yet in the graph; `Tout` and `output_shapes` are the caller's.
     """
     captured: dict[TensorName, str] = {}
+    switches: set[str] = set()
     regions = [
         cut_region(
             graph,
             wanted.results,
             wanted.effects,
-            _Branch(graph, conditions, (predicate, branch), outer, captured),
+            _Branch(graph, conditions, (predicate, branch), outer, captured, switches),
         )
         for branch, wanted in enumerate(sides)
     ]
@@ -75,7 +80,9 @@ def make_if(
         "else_branch": build.function_attr(false.name),
         "then_branch": build.function_attr(true.name),
     }
-    controls = _outer_controls(graph, conditions, outer, regions)
+    waited = [name for region in regions for name in region.outer_controls]
+    waited += [name for switch in switches for name in _waited(graph, switch)]
+    controls = _outer_controls(graph, conditions, outer, waited)
     return Node(name, "If", [predicate, *taken], controls, attrs)
 
 
@@ -89,16 +96,19 @@ class _Branch:
         decision: tuple[TensorName, int],
         outer: Condition,
         captured: dict[TensorName, str],
+        switches: set[str],
     ) -> None:
         self._graph = graph
         self._conditions = conditions
         self._predicate = decision[0]
         self._here = outer | {decision}
         self._captured = captured  # outer tensor -> argument, shared by both sides
+        self._used = switches
 
     def argument(self, tensor: TensorName) -> TensorName | None:
         """What stands for a tensor that comes from outside."""
         if self._switches(tensor.node):
+            self._used.add(tensor.node)
             tensor = self._graph.nodes[tensor.node].inputs[0]
         elif self._conditions[tensor.node] >= self._here:
             return None
@@ -122,18 +132,28 @@ class _Branch:
         return predicate_of(self._graph, node) == self._predicate
 
 
+def _waited(graph: Graph, switch: str) -> list[str]:
+    """What a switch waits for, itself or by its predicate."""
+    node = graph.nodes[switch]
+    waited = list(node.control_inputs)
+    for tensor in (node.inputs[1], *predicate_copies(graph, node)):
+        copy = graph.nodes[tensor.node]
+        if copy.op == "Identity":
+            waited.extend(copy.control_inputs)
+    return waited
+
+
 def _outer_controls(
     graph: Graph,
     conditions: Mapping[str, Condition],
     outer: Condition,
-    regions: Iterable[Region],
+    waited: Iterable[str],
 ) -> list[str]:
-    """Of what branches wait for, the nodes that run whatever is decided here."""
+    """Of what is waited for, the nodes that run whatever is decided here."""
     kept: dict[str, None] = {}
-    for region in regions:
-        for name in region.outer_controls:
-            node = graph.nodes[name]
-            before = node.inputs[0].node if node.op == "Switch" else name
-            if conditions[before] <= outer:
-                kept[before] = None
+    for name in waited:
+        node = graph.nodes[name]
+        before = node.inputs[0].node if node.op == "Switch" else name
+        if conditions[before] <= outer:
+            kept[before] = None
     return list(kept)

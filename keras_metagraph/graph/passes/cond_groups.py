@@ -7,7 +7,6 @@ from keras_metagraph.graph import walk
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.graph.passes.conditions import Join
 
-
 Groups = dict[Hashable, list[Join]]
 
 

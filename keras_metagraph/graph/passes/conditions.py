@@ -96,32 +96,32 @@ def condition_of(
 
 def predicate_of(graph: Graph, switch: Node) -> TensorName:
     """What a `Switch` decides by; copies of a predicate are the predicate itself."""
-    predicate = switch.inputs[1]
-    node = graph.nodes[predicate.node]
-    while node.op == "Identity" and not node.control_inputs:
-        predicate = node.inputs[0]
-        node = graph.nodes[predicate.node]
-    return predicate
+    return [switch.inputs[1], *predicate_copies(graph, switch)][-1]
+
+
+def predicate_copies(graph: Graph, switch: Node) -> list[TensorName]:
+    """The tensors that the predicate of a `Switch` is a copy of, the first one last."""
+    found = []
+    node = graph.nodes[switch.inputs[1].node]
+    while node.op == "Identity":
+        found.append(node.inputs[0])
+        node = graph.nodes[node.inputs[0].node]
+    return found
 
 
 def _join(graph: Graph, node: Node, conditions: dict[str, Condition]) -> Join | None:
+    """The decision that a `Merge` takes back; `None` if there is not one."""
     if len(node.inputs) != 2:
         return None
     first, second = (condition_of(graph, t, conditions) for t in node.inputs)
     waits = frozenset().union(*(conditions[name] for name in node.control_inputs))
-    deciding = [
-        (predicate, branch)
-        for predicate, branch in first
-        if (predicate, 1 - branch) in second
-    ]
-    if not deciding:
-        return None
-    # Where several differ, the join is that of the outermost; the others lie inside.
     both = first & second
-    for predicate, branch in sorted(deciding):
-        only_first = first - both - {(predicate, branch)}
-        only_second = second - both - {(predicate, 1 - branch)}
-        if len(deciding) == 1 or not (only_first or only_second):
+    deciding = sorted(
+        decision for decision in first if (decision[0], 1 - decision[1]) in second
+    )
+    for predicate, branch in deciding:
+        rest = (first - {(predicate, branch)}) ^ (second - {(predicate, 1 - branch)})
+        if len(deciding) == 1 or not rest:
             false, true = node.inputs if branch == 0 else node.inputs[::-1]
             return Join(node, predicate, (false, true), both | waits)
     return None

@@ -199,7 +199,9 @@ def _bucketize(rewriter: build.Rewriter, node: Node) -> None:
     ]
     types = [build.INT32] * count
     attrs = {"T": build.types_attr(types)}
-    rewriter.replace(dataclasses.replace(node, op="IdentityN", inputs=packed, attrs=attrs))
+    rewriter.replace(
+        dataclasses.replace(node, op="IdentityN", inputs=packed, attrs=attrs)
+    )
 
 
 def _bucket(
@@ -222,7 +224,9 @@ def _bucket(
         return rewriter.add(build.const_node(name, value, build.INT32, controls))
 
     axis = const("axis", 0)
-    rows = [add("ExpandDims", t, axis, T=kind, Tdim=number) for t in (boundaries, values)]
+    rows = [
+        add("ExpandDims", t, axis, T=kind, Tdim=number) for t in (boundaries, values)
+    ]
     places = add("LowerBound", *rows, T=kind, out_type=number)
     places = add("Squeeze", places, T=number, squeeze_dims=build.ints_attr([0]))
     size = add("Size", boundaries, T=kind, out_type=number)

@@ -146,7 +146,7 @@ class _Loop:
         return values
 
     def _loop(self, start: list[Any], shapes: list[tf.TensorShape]) -> list[Any]:
-        """One try. Loop variables whose shape varies need an invariant that allows it."""
+        """One try: loop variables whose shape varies need shapes that allow it."""
         attrs = self._node.attrs
         parallel = (
             attrs["parallel_iterations"].i if "parallel_iterations" in attrs else 0

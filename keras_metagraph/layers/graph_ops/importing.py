@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from keras_metagraph.errors import HandlerError
-from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.ir import Graph, Node
 from keras_metagraph.graph.passes.repair_attributes import RECORDED_SHAPES
 from keras_metagraph.graph.to_proto import graph_to_proto
 
@@ -37,12 +37,13 @@ def import_nodes(scope: "Scope", nodes: Sequence[Node]) -> dict[str, Any]:
         for tensor in node.inputs:
             if tensor.node not in names and str(tensor) not in input_map:
                 input_map[str(tensor)] = scope.tensor(tensor)
-        controls = []
-        for name in node.control_inputs:
-            if name in names:
-                controls.append(name)
-            elif f"^{name}" in input_map or _map_control(scope, name, input_map):
-                controls.append(name)
+        controls = [
+            name
+            for name in node.control_inputs
+            if name in names
+            or f"^{name}" in input_map
+            or _map_control(scope, name, input_map)
+        ]
         attrs = {k: v for k, v in node.attrs.items() if k not in _DROPPED}
         copies[node.name] = dataclasses.replace(
             node, control_inputs=controls, attrs=attrs

@@ -45,12 +45,12 @@ def _damaged(content: bytes, randomness: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("make", [_with_functions, _with_variables])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_damage(make, seed, tmp_path):
     content, randomness = make(), random.Random(seed)
     path = tmp_path / "model.meta"
     read = refused = 0
-    for _ in range(150):
+    for _ in range(60):
         path.write_bytes(_damaged(content, randomness))
         try:
             meta_graph_def = read_meta_graph(str(path))

@@ -1,0 +1,77 @@
+"""Saves and loads what Keras does not know: own layers, losses and model classes.
+
+The file holds configs, not Python: whoever loads it gives the classes. All names that
+are missing come in one error; without them the graph itself still predicts.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tempfile
+import warnings
+
+import keras
+import numpy as np
+from rich import print
+
+import keras_metagraph as kmg
+
+
+class Scale(keras.layers.Layer):
+    """Multiplies by a learnt factor that starts at `start`."""
+
+    def __init__(self, start: float = 1.0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.start = start
+        self.factor = self.add_weight(
+            (), keras.initializers.Constant(start), name="factor"
+        )
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "start": self.start}
+
+
+class Regressor(keras.Model):
+    """Two dense layers around a `Scale`."""
+
+    def __init__(self, units: int = 16, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden = keras.layers.Dense(units, activation="relu")
+        self.scale = Scale(2.0)
+        self.score = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.score(self.scale(self.hidden(x)))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def scaled_error(y_true, y_pred):
+    """A loss of one's own."""
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** 1.5, axis=-1)
+
+
+x = np.random.default_rng(7).normal(size=(128, 4)).astype("float32")
+model = Regressor()
+model.compile("adam", scaled_error)
+model.fit(x, x[:, :1], epochs=2, verbose=2)
+
+with tempfile.TemporaryDirectory() as folder:
+    prefix = kmg.save_meta_graph(model, f"{folder}/model", model.optimizer.iterations)
+    try:
+        kmg.load_from_meta_graph(prefix, rebuild="config")
+    except kmg.errors.CustomObjectError as error:
+        print("[bold]without the classes:[/bold]", error)
+    objects = {item.__name__: item for item in (Regressor, Scale, scaled_error)}
+    again = kmg.load_from_meta_graph(prefix, objects)
+    with warnings.catch_warnings(action="ignore"):  # it says that it took the graph
+        graph = kmg.load_from_meta_graph(prefix)
+
+print("[bold]with them:[/bold]", again, again.loss.__name__, again.optimizer)
+print("[bold]as a graph:[/bold]", graph)
