@@ -48,7 +48,9 @@ console.print(kmg.inspect_meta_graph(EXPORT))
 console.rule("The steps that TensorFlow 1.15 took next")
 twin = kmg.load_from_meta_graph(EXPORT, feeds={"is_training:0": False})
 steps = twin.fit(x, y, batch_size=16, shuffle=False, verbose=0)
-console.print(f"mean loss {losses.mean():.7f} there, {steps.history['loss'][0]:.7f} here")
+console.print(
+    f"mean loss {losses.mean():.7f} there, {steps.history['loss'][0]:.7f} here"
+)
 
 console.rule("Training with the graph's own train op, dropout on")
 model = kmg.load_from_meta_graph(EXPORT)

@@ -73,5 +73,7 @@ with tempfile.TemporaryDirectory() as folder:
     with warnings.catch_warnings(action="ignore"):  # it says that it took the graph
         graph = kmg.load_from_meta_graph(prefix)
 
-print("[bold]with them:[/bold]", again, again.loss.__name__, again.optimizer)
+print("[bold]with them:[/bold]", again, again.loss.__name__, again.optimizer.name)
 print("[bold]as a graph:[/bold]", graph)
+assert type(again) is Regressor
+np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))

@@ -8,10 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_metagraph.errors import ShapeMismatchError, SignatureError, nearest
+from keras_metagraph.errors import (
+    PassError,
+    ShapeMismatchError,
+    SignatureError,
+    nearest,
+)
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.layers.subgraph import Request, Subgraph, pack, unpack
+
+_KERAS_NAME = str.maketrans({"/": ">", ">": "\\"})
+"""Keras allows no slash in a name. Both others are legal in SavedModels, and the names
+of TensorFlow 1 hold neither."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,9 +262,9 @@ class Island(keras.layers.Layer):
         return cls(graph, **config)
 
     def _create(self, variable: IslandVariable) -> Any:
-        """A weight for a variable; Keras allows no slash, TensorFlow no bar."""
+        """A weight for a variable."""
         return self.add_weight(
-            name=variable.name.replace("/", "|"),
+            name=variable.name.translate(_KERAS_NAME),
             shape=variable.shape,
             dtype=variable.dtype,
             initializer="zeros",
@@ -270,7 +279,14 @@ class Island(keras.layers.Layer):
         return [tf.zeros([], loss.dtype) for loss in losses]
 
     def _run(self, training: bool, tensors: Sequence[Any]) -> list[Any]:
-        return list(self._function(training)(*tensors))[:-1]
+        try:
+            return list(self._function(training)(*tensors))[:-1]
+        except LookupError as error:  # of TensorFlow's registry of gradients
+            raise PassError(
+                f"The outputs cannot be differentiated: {error}",
+                fix="name outputs that do not need the op, or run the graph with the "
+                "session executor.",
+            ) from error
 
     def _function(self, training: bool) -> Any:
         variables = {name: v.value for name, v in self._weights_by_name.items()}

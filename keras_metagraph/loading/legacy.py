@@ -20,7 +20,12 @@ from keras_metagraph.loading.infer import Interface, infer_interface
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph, symbolic_inputs
 from keras_metagraph.loading.model import MetaGraphModel
 from keras_metagraph.loading.report import LoadReport
-from keras_metagraph.loading.restoration import Needs, Restoration, restore
+from keras_metagraph.loading.restoration import (
+    LOCAL_COLLECTIONS,
+    Needs,
+    Restoration,
+    restore,
+)
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 from keras_metagraph.training.train_op import TrainOp
 
@@ -222,7 +227,11 @@ def _compile(
             stacklevel=2,
         )
         return
-    slots = [n for n in restored.initialized if n not in interface.outputs]
+    slots = [
+        name
+        for name in restored.initialized
+        if not restored.variables[name].collections & LOCAL_COLLECTIONS
+    ]
     if slots:
         warnings.warn(
             "The checkpoint lacks variables of the training step; they start from the "

@@ -183,8 +183,8 @@ class LoadedMetaGraph:
                 and labels that the tensors need.
 
         Returns:
-            A functional model; its output is a tensor if one is fetched, else a dict
-            by tensor name.
+            A functional model. It takes a dict, or the array if one input was found;
+            it gives the tensor if one is fetched, else a dict by tensor name.
 
         Raises:
             SignatureError: If a name is not in the graph.
@@ -196,8 +196,7 @@ class LoadedMetaGraph:
         """
         names = [str(TensorName.parse(tensor)) for tensor in tensors]
         self._require(names)
-        if inputs is None:
-            inputs = self._needed_inputs(names)
+        given, inputs = inputs, inputs or self._needed_inputs(names)
         island = Island(
             self.graph,
             inputs=inputs,
@@ -208,8 +207,11 @@ class LoadedMetaGraph:
         )
         symbols = symbolic_inputs(self.graph, inputs)
         outputs = island(symbols)
+        single = given is None and len(symbols) == 1
         return keras.Model(
-            symbols, outputs if len(names) > 1 else outputs[names[0]], name="fetch"
+            next(iter(symbols.values())) if single else symbols,
+            outputs if len(names) > 1 else outputs[names[0]],
+            name="fetch",
         )
 
     def _needed_inputs(self, names: list[str]) -> dict[str, str]:

@@ -89,6 +89,16 @@ class MetaGraphModel(keras.Model):
             if step is not None:
                 self.optimizer.bind(step)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as the model was when its config was made.
+
+        Args:
+            config: What `get_compile_config` returned.
+        """
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and not self.trains_with_graph:
+            self.optimizer.build(self.trainable_variables)
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as `keras.Model.fit` does; arrays of strings are taken too.
 

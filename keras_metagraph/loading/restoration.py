@@ -16,7 +16,8 @@ from keras_metagraph.session.executor import cone
 
 # Parts of the names of ops whose value differs from run to run.
 _RANDOM_OPS = ("Random", "TruncatedNormal", "Multinomial", "Uniform")
-_LOCAL_COLLECTIONS = {"local_variables", "metric_variables"}
+LOCAL_COLLECTIONS = frozenset({"local_variables", "metric_variables"})
+"""Variables in these are initialized at the start of each run, and never saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ def has_fixed_initial_value(variable: GraphVariable, graph: Graph) -> bool:
 
 def _starts_afresh(variable: GraphVariable, graph: Graph) -> bool:
     """Whether a saver never keeps a variable, so that each run initializes it."""
-    local = bool(variable.collections & _LOCAL_COLLECTIONS)
+    local = bool(variable.collections & LOCAL_COLLECTIONS)
     unlisted = not variable.collections and not variable.trainable
     return (local or unlisted) and has_fixed_initial_value(variable, graph)
 

@@ -40,6 +40,7 @@ def own_file_loaders(
     expected = model.predict(x, verbose=0)
     prefix = kmg.save_meta_graph(model, folder / "model", model.optimizer.iterations)
     model.save(folder / "model.keras")
+    report.flush(folder)
 
     def predicting(loaded: Any) -> Predict:
         return lambda: loaded.predict(x, verbose=0)

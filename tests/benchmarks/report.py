@@ -55,15 +55,21 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def timed(action: Callable[[], Result]) -> tuple[float, Result]:
-    """How long a call takes, and what it returns.
-
-    Garbage and unwritten pages of earlier calls are not in the time.
-    """
+    """How long a call takes, and what it returns; garbage of before is not in it."""
     gc.collect()
-    os.sync()
     start = time.perf_counter()
     result = action()
     return time.perf_counter() - start, result
+
+
+def flush(folder: Path) -> float:
+    """Waits until the disk has the files of a directory; returns the seconds."""
+    start = time.perf_counter()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    return time.perf_counter() - start
 
 
 @contextmanager

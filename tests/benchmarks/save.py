@@ -7,7 +7,6 @@ later saves in which all wait for the disk.
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,13 +114,12 @@ def measure(
     with report.scratch(str(parent)) as folder:
         measured.first.seconds.append(report.timed(lambda: save(folder))[0])
         measured.megabytes = report.megabytes(folder)
+        report.flush(folder)
         for _ in range(_LATER):
             model.train_on_batch(x, y)
-            measured.later.seconds.append(report.timed(lambda: save(folder))[0])
-            start = time.perf_counter()
-            os.sync()
-            waited = time.perf_counter() - start
-            measured.on_disk.seconds.append(measured.later.seconds[-1] + waited)
+            taken, _ = report.timed(lambda: save(folder))
+            measured.later.seconds.append(taken)
+            measured.on_disk.seconds.append(taken + report.flush(folder))
 
 
 def measure_floor(megabytes: float, measured: Measured, parent: Path) -> None:

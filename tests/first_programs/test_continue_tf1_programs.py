@@ -15,7 +15,6 @@ from first_programs.sessions import (
     restored,
     save,
     tf1,
-    variable,
 )
 
 RNG = np.random.default_rng(5)
@@ -66,9 +65,7 @@ def test_train_op_in_a_collection(classifier):
             session.run(["loss:0", train_op], {"x:0": x, "y:0": y})[0]
             for x, y in zip(X, Y, strict=True)
         ]
-        after = session.run(
-            {v.op.name: v for v in tf1.global_variables()}
-        )
+        after = session.run({v.op.name: v for v in tf1.global_variables()})
 
     model = kmg.load_from_meta_graph(classifier)
 
@@ -187,9 +184,7 @@ def test_hidden_layer_with_a_new_head(classifier):
 def test_whole_graph_as_a_layer_is_tuned(classifier):
     base = kmg.load_from_meta_graph(classifier).meta_graph.fetch("net/hidden_relu:0")
     model = keras.Sequential([keras.Input((5,)), base, keras.layers.Dense(2)])
-    model.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     kernel = base.trainable_weights[0]
     before = np.array(kernel)
     model.fit(ROWS, CLASSES % 2, verbose=0)
@@ -210,10 +205,10 @@ def test_graph_with_gpu_devices(classifier, tmp_path):
         tf1.train.import_meta_graph(str(tmp_path / "gpu.meta"), clear_devices=True)
         session.run(tf1.global_variables_initializer())
         probabilities = session.run("probabilities:0", {"x:0": ROWS})
-        tf1.train.Saver().save(
-            session, str(tmp_path / "gpu"), write_meta_graph=False
-        )
-    assert any("GPU" in n.device for n in read_meta(f"{tmp_path}/gpu.meta").graph_def.node)
+        tf1.train.Saver().save(session, str(tmp_path / "gpu"), write_meta_graph=False)
+    assert any(
+        "GPU" in n.device for n in read_meta(f"{tmp_path}/gpu.meta").graph_def.node
+    )
 
     model = kmg.load_from_meta_graph(tmp_path / "gpu.meta")
 

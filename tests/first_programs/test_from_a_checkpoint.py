@@ -184,9 +184,9 @@ def test_scoped_graph(tmp_path, scoped):
     assert not any("ema" in name for name in names)
     with new_session() as session:
         x = tf1.placeholder(tf.float32, [None, 5], name="x")
-        unbound = {name: x for name in names if name.startswith("$unbound_inputs_")}
+        (unbound,) = exported.collection_def["unbound_inputs"].bytes_list.value
         tf1.train.import_meta_graph(
-            str(tmp_path / "net.meta"), import_scope="net", input_map=unbound
+            str(tmp_path / "net.meta"), import_scope="net", input_map={unbound.decode(): x}
         )
         found = {v.op.name for v in tf1.global_variables()}
         tf1.train.Saver().restore(session, scoped)

@@ -88,8 +88,9 @@ def assert_session_goes_on_the_same(prefix, model, feeds, y=Y, **arguments):
     np.testing.assert_allclose(score, model.predict(x, verbose=0), **CLOSE)
     for value in losses:
         np.testing.assert_allclose(value, model.train_on_batch(x, y), **CLOSE)
-    trained = sorted(after.items()), sorted(
-        (w.path, w) for w in model.trainable_weights
+    trained = (
+        sorted(after.items()),
+        sorted((w.path, w) for w in model.trainable_weights),
     )
     assert len(trained[0]) == len(trained[1])
 
@@ -276,9 +277,7 @@ def test_mixin_and_collections(tmp_path):
 
 def test_moving_average_of_the_optimizer(tmp_path):
     model = sequential()
-    model.compile(
-        keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9), "mse"
-    )
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9), "mse")
     for _ in range(3):
         model.train_on_batch(X, Y)
     prefix = kmg.save_meta_graph(model, tmp_path / "model")

@@ -1,0 +1,177 @@
+"""The model around a graph: how it is fed, trained, compiled and saved."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_metagraph import load_from_meta_graph
+from keras_metagraph.errors import MetaGraphError, SignatureError
+
+v1 = tf.compat.v1
+
+
+class Written:
+    """A regression written by a session, which stays open as the oracle."""
+
+    def __init__(self, folder, rank_known=True):
+        with tf.Graph().as_default() as graph:
+            self.session = v1.Session(graph=graph)
+            shape = [None, 3] if rank_known else None
+            x = v1.placeholder(tf.float32, shape, "x")
+            label = v1.placeholder(tf.float32, [None], "label")
+            w = v1.get_variable("w", [3, 1], use_resource=False)
+            b = v1.get_variable("b", initializer=[0.5], use_resource=False)
+            y = tf.squeeze(tf.matmul(x, w) + b, -1, name="y")
+            loss = tf.reduce_mean((y - label) ** 2, name="loss")
+            step = v1.train.get_or_create_global_step()
+            v1.train.MomentumOptimizer(0.05, 0.9).minimize(loss, step, name="train_op")
+            self.session.run(v1.global_variables_initializer())
+            saver = v1.train.Saver()
+            self.path = saver.save(self.session, str(folder / "model"), 0)
+
+    def step(self, x, label):
+        return self.session.run(
+            ["loss:0", "train_op"], {"x:0": x, "label:0": label}
+        )[0]
+
+
+@pytest.fixture
+def batch():
+    random = np.random.RandomState(3)
+    return random.rand(8, 3).astype("float32"), random.rand(8).astype("float32")
+
+
+@pytest.fixture
+def written(tmp_path):
+    return Written(tmp_path)
+
+
+def fit_one(model, x, y):
+    return model.fit(x, y, batch_size=8, verbose=0).history["loss"][0]
+
+
+def test_names_are_found_and_fit_goes_on_with_the_train_op(written, batch):
+    model = load_from_meta_graph(written.path)
+    for count in range(3):
+        loss = fit_one(model, *batch)
+        np.testing.assert_allclose(loss, written.step(*batch), rtol=1e-6)
+        assert int(model.optimizer.iterations) == count + 1
+
+
+@pytest.mark.parametrize("form", ["array", "list", "dict", "column", "float64"])
+def test_batches_may_have_any_form_that_keras_takes(written, batch, form):
+    x, label = batch
+    given = {
+        "array": (x, label),
+        "list": ([x], [label]),
+        "dict": ({"x": x}, {"label": label}),
+        "column": (x, label[:, None]),
+        "float64": (x.astype("float64"), label.astype("float64")),
+    }[form]
+    loss = fit_one(load_from_meta_graph(written.path), *given)
+    np.testing.assert_allclose(loss, written.step(*batch), rtol=1e-6)
+
+
+def test_loss_of_an_epoch_is_the_mean_over_its_batches(written, batch):
+    x, label = batch
+    model = load_from_meta_graph(written.path)
+    history = model.fit(x, label, batch_size=4, shuffle=False, verbose=0)
+    losses = [written.step(x[:4], label[:4]), written.step(x[4:], label[4:])]
+    np.testing.assert_allclose(history.history["loss"][0], np.mean(losses), rtol=1e-6)
+
+
+def test_evaluate_changes_nothing(written, batch):
+    model = load_from_meta_graph(written.path)
+    first = model.evaluate(*batch, verbose=0)
+    assert model.evaluate(*batch, verbose=0) == first
+    np.testing.assert_allclose(first, written.step(*batch), rtol=1e-6)
+
+
+def test_all_that_a_batch_lacks_is_named(written, batch):
+    model = load_from_meta_graph(written.path)
+    with pytest.raises(SignatureError, match="missing label: label"):
+        model.fit(batch[0], verbose=0)
+    with pytest.raises(SignatureError) as caught:
+        model.fit({"z": batch[0]}, batch[1], verbose=0)
+    assert "missing input: x (x:0)" in caught.value.findings
+    assert "unknown input: z" in caught.value.findings
+
+
+def test_sample_weights_are_refused_not_ignored(written, batch):
+    model = load_from_meta_graph(written.path)
+    with pytest.raises(SignatureError, match="Sample weights"):
+        model.fit(*batch, sample_weight=np.ones(8), verbose=0)
+
+
+def test_after_compile_keras_trains(written, batch):
+    model = load_from_meta_graph(written.path)
+    reference = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    reference.set_weights([model.meta_graph.run("w:0"), model.meta_graph.run("b:0")])
+    losses = []
+    for each, target in ((model, batch[1]), (reference, batch[1][:, None])):
+        each.compile(keras.optimizers.Adam(0.1), "mse")
+        history = each.fit(
+            batch[0], target, epochs=5, batch_size=8, shuffle=False, verbose=0
+        )
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.meta_graph.run("w:0"), reference.weights[0].numpy(), rtol=1e-5
+    )
+
+
+def test_train_op_takes_no_gradients_from_outside(written):
+    model = load_from_meta_graph(written.path)
+    with pytest.raises(MetaGraphError, match="takes no gradients"):
+        model.optimizer.apply([tf.zeros([3, 1])])
+
+
+def test_keras_file_and_back(written, batch, tmp_path):
+    model = load_from_meta_graph(written.path)
+    fit_one(model, *batch)
+    written.step(*batch)
+    model.save(tmp_path / "m.keras")
+    back = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(
+        back.predict(batch[0], verbose=0), model.predict(batch[0], verbose=0)
+    )
+    for _ in range(2):  # the slots came along
+        loss = fit_one(back, *batch)
+        np.testing.assert_allclose(loss, written.step(*batch), rtol=1e-6)
+    assert int(back.optimizer.iterations) == 3
+
+
+def test_placeholder_of_unknown_rank(tmp_path, batch):
+    written = Written(tmp_path, rank_known=False)
+    model = load_from_meta_graph(written.path, outputs="y")
+    expected = written.session.run("y:0", {"x:0": batch[0]})
+    found = model.predict(batch[0], verbose=0)
+    found = found["y"] if isinstance(found, dict) else found
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_graph_without_inputs(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+        w = v1.get_variable("w", initializer=[1.0, 2.0], use_resource=False)
+        tf.multiply(w, 3.0, name="y")
+        session.run(v1.global_variables_initializer())
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+    model = load_from_meta_graph(path)
+    np.testing.assert_array_equal(model(np.zeros([1])), [3.0, 6.0])
+
+
+def test_fetch_of_a_hidden_tensor_shares_the_weights(written, batch):
+    model = load_from_meta_graph(written.path)
+    product = model.meta_graph.fetch("MatMul:0")
+    fit_one(model, *batch)
+    written.step(*batch)
+    expected = written.session.run("MatMul:0", {"x:0": batch[0]})
+    np.testing.assert_allclose(product.predict(batch[0], verbose=0), expected, 1e-6)
+
+
+def test_names_by_which_nothing_can_be_fetched(written):
+    model = load_from_meta_graph(written.path)
+    with pytest.raises(SignatureError) as caught:
+        model.meta_graph.fetch("MatMull:0", "other")
+    assert caught.value.findings == ("MatMull:0; nearest: MatMul", "other:0")
