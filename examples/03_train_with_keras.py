@@ -58,7 +58,7 @@ for name in ("conv2d/kernel", "logits/bias"):  # then more of it
 compile_for_keras()
 history, changed = train(epochs=6)
 print("changed then:", ", ".join(changed))
-print("regularization losses:", [round(float(loss), 4) for loss in model.losses])
+print("regularization losses:", len(model.losses))
 assert {"conv2d/kernel", "batch_normalization/moving_mean"} <= set(changed)
 assert len(model.losses) == 2
 assert history["loss"][-1] < history["loss"][0]

@@ -29,9 +29,11 @@ class Scale(keras.layers.Layer):
         )
 
     def call(self, x):
+        """Scales the inputs."""
         return x * self.factor
 
     def get_config(self):
+        """What `__init__` takes; the file keeps it."""
         return {**super().get_config(), "start": self.start}
 
 
@@ -46,9 +48,11 @@ class Regressor(keras.Model):
         self.score = keras.layers.Dense(1)
 
     def call(self, x):
+        """Predicts one number."""
         return self.score(self.scale(self.hidden(x)))
 
     def get_config(self):
+        """What `__init__` takes; the file keeps it."""
         return {**super().get_config(), "units": self.units}
 
 

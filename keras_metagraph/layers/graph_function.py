@@ -1,12 +1,18 @@
 """A structured part of a graph as one differentiable TensorFlow function."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from keras_metagraph.errors import PassError, SignatureError, UnsupportedOpError
+from keras_metagraph.errors import (
+    HandlerError,
+    MetaGraphError,
+    PassError,
+    SignatureError,
+    UnsupportedOpError,
+)
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import build, prepare_for_session
 from keras_metagraph.graph.passes.feeds import cut_feeds
@@ -16,6 +22,8 @@ from keras_metagraph.graph.passes.structure import prune, structure
 from keras_metagraph.layers.graph_ops import control_flow, resources, tensor_arrays
 from keras_metagraph.layers.graph_ops.builder import GraphBuilder, VariableRef
 
+Values = dict[TensorName, Any]
+Built = tuple[list[Any], list[Any]]  # values, and what has run with the operations
 HANDLER_FAMILIES = (control_flow, resources, tensor_arrays)
 """The modules whose handlers the registry holds."""
 
@@ -68,7 +76,7 @@ class Wanted:
 def make_function(
     graph: Graph, wanted: Wanted, variables: Mapping[str, Any], namespace: str = ""
 ) -> Any:
-    """Makes a differentiable function of a part of a graph.
+    """Makes a function of a part of a graph, a differentiable one if that is possible.
 
     Args:
         graph: A repaired graph (`graph.passes.repair`).
@@ -78,35 +86,53 @@ def make_function(
             the same names are not found.
 
     Returns:
-        A `tf.types.experimental.ConcreteFunction` from the inputs to the outputs.
+        A `tf.types.experimental.ConcreteFunction` from the inputs to the outputs and
+        one tensor more. Where the control flow has no structure that can be
+        differentiated, the function runs, and raises `PassError` on a gradient tape.
 
     Raises:
         SignatureError: If placeholders that are needed are not given.
-        PassError: If the control flow cannot be structured.
         UnsupportedOpError: If an op does not run on this machine.
+        HandlerError: If TensorFlow refuses the graph.
     """
-    part, outputs, inputs = _structured(graph, wanted, variables)
-    part = _rename_tables(part, namespace)
+    part, outputs, inputs = _part(graph, wanted, variables)
+    part = _rename_tables(prepare_for_session(part), namespace)
     specs = list(wanted.inputs.values())
-    updated = _updated_variables(part)
 
-    def trace(*arguments: Any) -> list[Any]:
-        builder = GraphBuilder(part.functions, variables, updated)
-        given = dict(zip(inputs, arguments, strict=True))
-        values, operations = builder.build(part, outputs, wanted.updates, given)
-        with tf.control_dependencies(operations):
-            tensors = [tf.identity(_tensor(builder, value)) for value in values]
-            done = tf.constant(True)
-        for tensor, name in zip(tensors, wanted.outputs, strict=True):
-            shape = recorded_shape(graph.nodes[name.node], name.index)
-            if shape is not None and tensor.shape.is_compatible_with(shape):
-                tensor.set_shape(shape)
-        return [*tensors, done]
+    def build_structured(builder: GraphBuilder, given: Values) -> Built:
+        roots = [tensor.node for tensor in outputs]
+        structured = structure(part, roots, wanted.updates)
+        builder.library = structured.functions
+        builder.updated = _updated_variables(structured)
+        return builder.build(structured, outputs, wanted.updates, given)
 
-    # Not a tf.function: that would order all effects as they are traced, not as the
-    # graph says, and its wrapper is the public way to a function without that.
-    with tf.init_scope():
-        return tf.compat.v1.wrap_function(trace, specs)
+    def build_plain(builder: GraphBuilder, given: Values) -> Built:
+        return builder.build_plain(part, outputs, wanted.updates, given)
+
+    def trace(build_graph: Callable[[GraphBuilder, Values], Built]) -> Any:
+        def traced(*arguments: Any) -> list[Any]:
+            builder = GraphBuilder(part.functions, variables)
+            given = dict(zip(inputs, arguments, strict=True))
+            values, operations = build_graph(builder, given)
+            with tf.control_dependencies(operations):
+                tensors = [tf.identity(_tensor(builder, value)) for value in values]
+                done = tf.constant(True)
+            _set_shapes(graph, wanted.outputs, tensors)
+            return [*tensors, done]
+
+        # Not a tf.function: that would order all effects as they are traced, not as
+        # the graph says; its wrapper is the public way to a function without that.
+        with tf.init_scope():
+            return tf.compat.v1.wrap_function(traced, specs)
+
+    try:
+        return trace(build_structured)
+    except (PassError, HandlerError) as error:
+        reason = error
+    try:
+        return trace(lambda *given: _without_gradient(*build_plain(*given), reason))
+    except HandlerError:
+        raise reason from None
 
 
 def table_initializers(graph: Graph) -> dict[str, list[str]]:
@@ -118,7 +144,7 @@ def table_initializers(graph: Graph) -> dict[str, list[str]]:
     return found
 
 
-def _structured(
+def _part(
     graph: Graph, wanted: Wanted, variables: Mapping[str, Any]
 ) -> tuple[Graph, list[TensorName], list[TensorName]]:
     """The part of a graph that is wanted, with its outputs and inputs in it."""
@@ -130,8 +156,7 @@ def _structured(
     graph = prune(graph, [*roots, *wanted.updates])
     _check_ops(graph, {tensor.node for tensor in inputs})
     _check_variables(graph, variables)
-    graph = prepare_for_session(graph)
-    return structure(graph, roots, wanted.updates), outputs, inputs
+    return graph, outputs, inputs
 
 
 def _check_ops(graph: Graph, given: set[str]) -> None:
@@ -210,6 +235,38 @@ def _updated_variables(graph: Graph) -> set[str]:
 
 def _is_update(node: Node) -> bool:
     return node.op.startswith(_UPDATES)
+
+
+def _set_shapes(
+    graph: Graph, names: Sequence[TensorName], tensors: Sequence[Any]
+) -> None:
+    """Tells outputs the shapes that the exporter knew of."""
+    for tensor, name in zip(tensors, names, strict=True):
+        shape = recorded_shape(graph.nodes[name.node], name.index)
+        if shape is not None and tensor.shape.is_compatible_with(shape):
+            tensor.set_shape(shape)
+
+
+def _without_gradient(
+    values: list[Any], operations: list[Any], reason: MetaGraphError
+) -> Built:
+    """Makes values that are never differentiated in silence."""
+
+    @tf.custom_gradient
+    def passed(*tensors: Any) -> Any:
+        def gradient(*_: Any) -> None:
+            raise PassError(
+                f"The outputs cannot be differentiated: {reason.problem}",
+                findings=reason.findings,
+                fix="train with the graph's own train op, or name other outputs.",
+            )
+
+        return tensors, gradient
+
+    tensors = [value for value in values if isinstance(value, tf.Tensor)]
+    passed_on = iter(passed(*tensors)) if tensors else iter(())
+    values = [next(passed_on) if isinstance(v, tf.Tensor) else v for v in values]
+    return values, operations
 
 
 def _tensor(builder: GraphBuilder, value: Any) -> Any:

@@ -186,7 +186,9 @@ def test_scoped_graph(tmp_path, scoped):
         x = tf1.placeholder(tf.float32, [None, 5], name="x")
         (unbound,) = exported.collection_def["unbound_inputs"].bytes_list.value
         tf1.train.import_meta_graph(
-            str(tmp_path / "net.meta"), import_scope="net", input_map={unbound.decode(): x}
+            str(tmp_path / "net.meta"),
+            import_scope="net",
+            input_map={unbound.decode(): x},
         )
         found = {v.op.name for v in tf1.global_variables()}
         tf1.train.Saver().restore(session, scoped)

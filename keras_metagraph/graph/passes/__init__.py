@@ -28,7 +28,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass]) -> PassResult:
     Returns:
         The result of the last one, `modified` if any pass changed anything.
     """
-    modified, notes = False, []
+    modified, notes = False, list[str]()
     for each in passes:
         result = each(graph)
         graph = result.graph

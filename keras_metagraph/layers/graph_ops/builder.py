@@ -61,8 +61,8 @@ class GraphBuilder:
     ) -> None:
         self.library = library
         self.registry = registry
+        self.updated = set(updated)
         self._variables = variables
-        self._updated = set(updated)
         self._reads: dict[str, Any] = {}
         self._handles: dict[tuple[int, str], Any] = {}
         self._root = tf.compat.v1.get_default_graph()
@@ -98,6 +98,25 @@ class GraphBuilder:
         values = [scope.value(tensor) for tensor in results]
         return values, [op for name in controls for op in scope.operations(name)]
 
+    def build_plain(
+        self,
+        graph: Graph,
+        results: Sequence[TensorName],
+        controls: Sequence[str],
+        arguments: Mapping[TensorName, Any],
+    ) -> tuple[list[Any], list[Any]]:
+        """Imports a graph as it is, v1 control flow included; as `build` otherwise."""
+        values = dict(arguments)
+        for node in graph.nodes.values():
+            variable = self.variable(node.name) if node.op == "VarHandleOp" else None
+            if variable is not None:
+                values[TensorName(node.name)] = variable
+        scope = Scope(self, graph, values)
+        given = {tensor.node for tensor in values}
+        scope.run([node for name, node in graph.nodes.items() if name not in given])
+        tensors = [scope.value(tensor) for tensor in results]
+        return tensors, [op for name in controls for op in scope.operations(name)]
+
     def call(self, name: str, arguments: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Builds the body of a function; returns its results and what must run."""
         function = self.library[name]
@@ -121,7 +140,7 @@ class GraphBuilder:
             reference: The variable.
             ordered: Whether the read waits for something.
         """
-        if ordered or reference.name in self._updated:
+        if ordered or reference.name in self.updated:
             return reference.variable.value()
         return self._root_read(reference)
 
@@ -220,7 +239,7 @@ class Scope:
         """Builds nodes: one with a handler, or several to be imported."""
         if len(batch) == 1 and batch[0].name in self._singles:
             self._handle(batch[0])
-        else:
+        elif batch:
             self._imported.update(import_nodes(self, batch))
 
     def _handle(self, node: Node) -> None:

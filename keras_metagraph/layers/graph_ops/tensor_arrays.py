@@ -128,12 +128,13 @@ def build_concat(scope: Scope, node: Node) -> Sequence[Any]:
         array = dataclasses.replace(
             array, shape=tf.TensorShape([None]).concatenate(rest)
         )
-    return tf.raw_ops.TensorListConcatV2(
+    joined = tf.raw_ops.TensorListConcatV2(
         input_handle=array.flow(flow),
         element_shape=array.element_shape,
         leading_dims=tf.constant([], tf.int64),
         element_dtype=array.dtype,
     )
+    return [joined.tensor, joined.lengths]
 
 
 @REGISTRY.register("TensorArraySplitV3")

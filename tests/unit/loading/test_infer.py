@@ -293,6 +293,32 @@ def test_a_recurrent_net_gives_no_states():
     assert interface.outputs == {"top": "top/BiasAdd:0"}
 
 
+def test_a_loss_may_have_weights_of_its_own():
+    def build():
+        words, context = (placeholder([8], n, tf.int32) for n in ("words", "context"))
+        vectors = v1.get_variable("vectors", [50, 4], use_resource=False)
+        outer = v1.get_variable("outer", [50, 4], use_resource=False)
+        embedded = tf.gather(vectors, words, name="embedded")
+        loss = v1.nn.nce_loss(outer, tf.zeros([50]), context[:, None], embedded, 4, 50)
+        minimize(tf.reduce_mean(loss))
+
+    interface = infer(build)
+
+    assert interface.inputs == {"words": "words:0"}
+    assert interface.labels == {"context": "context:0"}
+    assert interface.outputs == {"embedded": "embedded:0"}
+
+
+def test_leaves_out_what_a_hub_module_keeps_for_itself():
+    def build():
+        for scope in ("module/hub_input", "mine"):
+            with tf.name_scope(scope):
+                x = placeholder(name="images")
+            dense(x, 3, scope.partition("/")[0])
+
+    assert infer(build).inputs == {"images": "mine/images:0"}
+
+
 # Placeholders that are no data.
 
 
