@@ -40,20 +40,15 @@ class Scale(keras.layers.Layer):
 class Regressor(keras.Model):
     """Two dense layers around a `Scale`."""
 
-    def __init__(self, units: int = 16, **kwargs) -> None:
+    def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.units = units
-        self.hidden = keras.layers.Dense(units, activation="relu")
+        self.hidden = keras.layers.Dense(16, activation="relu")
         self.scale = Scale(2.0)
         self.score = keras.layers.Dense(1)
 
     def call(self, x):
         """Predicts one number."""
         return self.score(self.scale(self.hidden(x)))
-
-    def get_config(self):
-        """What `__init__` takes; the file keeps it."""
-        return {**super().get_config(), "units": self.units}
 
 
 def scaled_error(y_true, y_pred):
@@ -74,7 +69,8 @@ with tempfile.TemporaryDirectory() as folder:
         print("[bold]without the classes:[/bold]", error)
     objects = {item.__name__: item for item in (Regressor, Scale, scaled_error)}
     again = kmg.load_from_meta_graph(prefix, objects)
-    with warnings.catch_warnings(action="ignore"):  # it says that it took the graph
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it took the graph
         graph = kmg.load_from_meta_graph(prefix)
 
 print("[bold]with them:[/bold]", again, again.loss.__name__, again.optimizer.name)

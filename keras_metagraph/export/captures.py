@@ -5,7 +5,7 @@ tensors become constants, and large ones variables, for which a graph has no roo
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -51,6 +51,27 @@ class LargeTensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """Its elements."""
         return self.tensor.numpy()
+
+
+def copies_of(variables: Iterable[Any]) -> set[int]:
+    """Ids of the handles of variables on other replicas than the first.
+
+    Those of metrics are left out: there each replica has a part of the value. A trace
+    adds the parts when it reads and divides by their number when it writes, so that
+    one variable in the place of all parts gives the same metric.
+    """
+    return {
+        id(handle)
+        for variable in variables
+        if not _is_in_parts(variable)
+        for handle in list(handles_of(variable))[1:]
+    }
+
+
+def _is_in_parts(variable: Any) -> bool:
+    held = getattr(variable, "value", variable)
+    on_read = tf.VariableSynchronization.ON_READ
+    return getattr(held, "synchronization", None) == on_read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

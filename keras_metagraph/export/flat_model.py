@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from keras_metagraph.export.captures import bind_captures, handles_of
+from keras_metagraph.export.captures import bind_captures, copies_of, handles_of
 from keras_metagraph.export.downgrade import downgrade, explain, strip_notes
 from keras_metagraph.export.flatten import Placed, place_trace
 from keras_metagraph.export.names import NamedVariable
@@ -12,6 +12,7 @@ from keras_metagraph.export.op_list import strip_default_attributes
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.outputs import Outputs, predict_outputs, step_outputs
 from keras_metagraph.export.placeholders import add_placeholders, placeholder_tensors
+from keras_metagraph.export.replicas import clear_placements, drop_copies
 from keras_metagraph.export.saver import add_group
 from keras_metagraph.export.tracing import TracedGraph
 from keras_metagraph.export.variables import VariableNodes, add_variable
@@ -78,6 +79,11 @@ def flatten_model(
     needed = [v for v in variables if _is_needed(v, traced)]
     nodes = [add_variable(graph, variable) for variable in needed]
     traces = [each.trace for each in traced]
+    copies = copies_of(variable.variable for variable in needed)
+    for trace in traces:
+        others = [name for name, handle in trace.captures if id(handle) in copies]
+        if others:
+            drop_copies(trace.graph, others)
     bound = bind_captures(graph, traces, needed, model.name)
     graphs, layers = [], {}
     for each in traced:
@@ -93,6 +99,8 @@ def flatten_model(
         graphs.append(_with_outputs(graph, model, each, placed))
         graph.producer = max(graph.producer, each.trace.graph.producer)
     strip_notes(graph)
+    if any(len(list(handles_of(v.variable))) > 1 for v in needed):
+        clear_placements(graph)
     unsupported = downgrade(graph) if options.target is not None else []
     if options.clear_devices:
         _clear_devices(graph)

@@ -22,8 +22,6 @@ from keras_metagraph.graph.passes.structure import prune, structure
 from keras_metagraph.layers.graph_ops import control_flow, resources, tensor_arrays
 from keras_metagraph.layers.graph_ops.builder import GraphBuilder, VariableRef
 
-Values = dict[TensorName, Any]
-Built = tuple[list[Any], list[Any]]  # values, and what has run with the operations
 HANDLER_FAMILIES = (control_flow, resources, tensor_arrays)
 """The modules whose handlers the registry holds."""
 
@@ -65,12 +63,14 @@ class Wanted:
         outputs: The tensors that are returned, in order.
         constants: Tensors whose value is known, as arrays of their dtype.
         updates: Operations that run too.
+        constant_ops: Op types whose outputs are constants to a gradient tape.
     """
 
     inputs: Mapping[TensorName, tf.TensorSpec]
     outputs: Sequence[TensorName]
     constants: Mapping[TensorName, Any] = dataclasses.field(default_factory=dict)
     updates: Sequence[str] = ()
+    constant_ops: frozenset[str] = frozenset()
 
 
 def make_function(
@@ -95,44 +95,86 @@ def make_function(
         UnsupportedOpError: If an op does not run on this machine.
         HandlerError: If TensorFlow refuses the graph.
     """
-    part, outputs, inputs = _part(graph, wanted, variables)
-    part = _rename_tables(prepare_for_session(part), namespace)
-    specs = list(wanted.inputs.values())
-
-    def build_structured(builder: GraphBuilder, given: Values) -> Built:
-        roots = [tensor.node for tensor in outputs]
-        structured = structure(part, roots, wanted.updates)
-        builder.library = structured.functions
-        builder.updated = _updated_variables(structured)
-        return builder.build(structured, outputs, wanted.updates, given)
-
-    def build_plain(builder: GraphBuilder, given: Values) -> Built:
-        return builder.build_plain(part, outputs, wanted.updates, given)
-
-    def trace(build_graph: Callable[[GraphBuilder, Values], Built]) -> Any:
-        def traced(*arguments: Any) -> list[Any]:
-            builder = GraphBuilder(part.functions, variables)
-            given = dict(zip(inputs, arguments, strict=True))
-            values, operations = build_graph(builder, given)
-            with tf.control_dependencies(operations):
-                tensors = [tf.identity(_tensor(builder, value)) for value in values]
-                done = tf.constant(True)
-            _set_shapes(graph, wanted.outputs, tensors)
-            return [*tensors, done]
-
-        # Not a tf.function: that would order all effects as they are traced, not as
-        # the graph says; its wrapper is the public way to a function without that.
-        with tf.init_scope():
-            return tf.compat.v1.wrap_function(traced, specs)
-
+    tracer = _Tracer(graph, wanted, variables, namespace)
     try:
-        return trace(build_structured)
+        return tracer.structured()
     except (PassError, HandlerError) as error:
         reason = error
     try:
-        return trace(lambda *given: _without_gradient(*build_plain(*given), reason))
+        return tracer.plain(reason)
     except HandlerError:
         raise reason from None
+
+
+class _Tracer:
+    """Traces a part of a graph in one way or another."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        wanted: Wanted,
+        variables: Mapping[str, Any],
+        namespace: str,
+    ) -> None:
+        part, self._outputs, self._inputs = _part(graph, wanted, variables)
+        self._part = _rename_tables(prepare_for_session(part), namespace)
+        self._source = graph
+        self._wanted = wanted
+        self._variables = variables
+
+    def structured(self) -> Any:
+        """The function with `If` and `While`, which can be differentiated."""
+        roots = [tensor.node for tensor in self._outputs]
+        updates = self._wanted.updates
+        graph = structure(self._part, roots, updates)
+        updated = _updated_variables(graph)
+
+        def trace(*arguments: Any) -> list[Any]:
+            builder = GraphBuilder(
+                graph.functions, self._variables, updated, self._wanted.constant_ops
+            )
+            given = dict(zip(self._inputs, arguments, strict=True))
+            built = builder.build(graph, self._outputs, updates, given)
+            return self._finish(builder, *built)
+
+        return self._wrap(trace)
+
+    def plain(self, reason: MetaGraphError) -> Any:
+        """The function with v1 control flow, in which TensorFlow finds no gradient.
+
+        It stands behind a call, so that TensorFlow does not look for one in silence.
+        """
+        updates = self._wanted.updates
+
+        def trace(*arguments: Any) -> list[Any]:
+            builder = GraphBuilder(self._part.functions, self._variables)
+            given = dict(zip(self._inputs, arguments, strict=True))
+            built = builder.build_plain(self._part, self._outputs, updates, given)
+            return self._finish(builder, *built)
+
+        inner = self._wrap(trace)
+        return self._wrap(
+            lambda *arguments: _refuse_gradient(inner(*arguments), reason)
+        )
+
+    def _wrap(self, trace: Callable[..., list[Any]]) -> Any:
+        # Not a tf.function: that would order all effects as they are traced, not as
+        # the graph says; its wrapper is the public way to a function without that.
+        with tf.init_scope():
+            return tf.compat.v1.wrap_function(trace, [*self._wanted.inputs.values()])
+
+    def _finish(
+        self, builder: GraphBuilder, values: Sequence[Any], operations: Sequence[Any]
+    ) -> list[Any]:
+        """The outputs, and one tensor more, behind all operations."""
+        with tf.control_dependencies(operations):
+            tensors = [tf.identity(_tensor(builder, value)) for value in values]
+            done = tf.constant(True)
+        for tensor, name in zip(tensors, self._wanted.outputs, strict=True):
+            shape = recorded_shape(self._source.nodes[name.node], name.index)
+            if shape is not None and tensor.shape.is_compatible_with(shape):
+                tensor.set_shape(shape)
+        return [*tensors, done]
 
 
 def table_initializers(graph: Graph) -> dict[str, list[str]]:
@@ -237,23 +279,10 @@ def _is_update(node: Node) -> bool:
     return node.op.startswith(_UPDATES)
 
 
-def _set_shapes(
-    graph: Graph, names: Sequence[TensorName], tensors: Sequence[Any]
-) -> None:
-    """Tells outputs the shapes that the exporter knew of."""
-    for tensor, name in zip(tensors, names, strict=True):
-        shape = recorded_shape(graph.nodes[name.node], name.index)
-        if shape is not None and tensor.shape.is_compatible_with(shape):
-            tensor.set_shape(shape)
+def _refuse_gradient(tensors: Sequence[Any], reason: MetaGraphError) -> list[Any]:
+    """The same tensors; whoever differentiates them is told why not."""
 
-
-def _without_gradient(
-    values: list[Any], operations: list[Any], reason: MetaGraphError
-) -> Built:
-    """Makes values that are never differentiated in silence."""
-
-    @tf.custom_gradient
-    def passed(*tensors: Any) -> Any:
+    def passed(*values: Any) -> Any:
         def gradient(*_: Any) -> None:
             raise PassError(
                 f"The outputs cannot be differentiated: {reason.problem}",
@@ -261,12 +290,9 @@ def _without_gradient(
                 fix="train with the graph's own train op, or name other outputs.",
             )
 
-        return tensors, gradient
+        return values, gradient
 
-    tensors = [value for value in values if isinstance(value, tf.Tensor)]
-    passed_on = iter(passed(*tensors)) if tensors else iter(())
-    values = [next(passed_on) if isinstance(v, tf.Tensor) else v for v in values]
-    return values, operations
+    return list(tf.custom_gradient(passed)(*tensors))
 
 
 def _tensor(builder: GraphBuilder, value: Any) -> Any:

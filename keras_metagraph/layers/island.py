@@ -1,6 +1,7 @@
 """A subgraph of a TensorFlow 1 graph as a Keras layer."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.layers.subgraph import Request, Subgraph, pack, unpack
 
+_NO_GRADIENT = re.compile(r"No gradient defined for operation.*\(op type: (\w+)\)")
 _KERAS_NAME = str.maketrans({"/": ">", ">": "\\"})
 """Keras allows no slash in a name. Both others are legal in SavedModels, and the names
 of TensorFlow 1 hold neither."""
@@ -282,11 +284,13 @@ class Island(keras.layers.Layer):
         try:
             return list(self._function(training)(*tensors))[:-1]
         except LookupError as error:  # of TensorFlow's registry of gradients
-            raise PassError(
-                f"The outputs cannot be differentiated: {error}",
-                fix="name outputs that do not need the op, or run the graph with the "
-                "session executor.",
-            ) from error
+            found = _NO_GRADIENT.search(str(error))
+            if found is None or not self._subgraph.stop_gradient(found[1]):
+                raise PassError(
+                    f"The outputs cannot be differentiated: {error}",
+                    fix="name outputs that do not need the op.",
+                ) from error
+        return self._run(training, tensors)
 
     def _function(self, training: bool) -> Any:
         variables = {name: v.value for name, v in self._weights_by_name.items()}

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import itertools
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +19,10 @@ from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.passes.feeds import cut_feeds
 from keras_metagraph.graph.passes.fold_conditions import fold_conditions
-from keras_metagraph.graph.passes.repair_attributes import RECORDED_SHAPES
+from keras_metagraph.graph.passes.repair_attributes import (
+    GRADIENT_OVERRIDE,
+    RECORDED_SHAPES,
+)
 from keras_metagraph.graph.passes.structure import prune
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
@@ -72,6 +76,7 @@ class Subgraph:
         self.graph, self.request = _cut(graph, request)
         self._namespace = f"keras_metagraph_{next(_namespaces)}"
         self._functions: dict[bool, Any] = {}
+        self._constant_ops: set[str] = set()
         self._initialized = not self.request.initializers
 
     @property
@@ -93,6 +98,8 @@ class Subgraph:
         """
         if training not in self._functions:
             self._initialize(variables)
+            if training:
+                self._warn_of_gradients()
             request = self.request
             outputs = [*request.outputs.values(), *(request.losses if training else ())]
             wanted = Wanted(
@@ -103,11 +110,47 @@ class Subgraph:
                 [TensorName.parse(name) for name in outputs],
                 self._mode(training),
                 request.updates if training else (),
+                frozenset(self._constant_ops),
             )
             self._functions[training] = make_function(
                 self.graph, wanted, variables, self._namespace
             )
         return self._functions[training]
+
+    def stop_gradient(self, op: str) -> bool:
+        """Makes ops of a type constants to gradient tapes: they have no gradient.
+
+        Args:
+            op: The type, of which TensorFlow said so.
+
+        Returns:
+            Whether they were not constants already.
+        """
+        if op in self._constant_ops:
+            return False
+        warnings.warn(
+            f"TensorFlow has no gradient for the op {op!r}. Its outputs are constants "
+            "in training, as if by tf.stop_gradient.",
+            stacklevel=2,
+        )
+        self._constant_ops.add(op)
+        self._functions.clear()
+        return True
+
+    def _warn_of_gradients(self) -> None:
+        """Warns of gradients of the graph's Python program, which no file holds."""
+        names = [
+            f"{node.name} ({node.attrs[GRADIENT_OVERRIDE].s.decode()})"
+            for node in self.graph.nodes.values()
+            if GRADIENT_OVERRIDE in node.attrs
+        ]
+        if names:
+            warnings.warn(
+                "The program that made the graph defined gradients of its own for "
+                f"{len(names)} ops; here they have the gradients of their op types: "
+                f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}.",
+                stacklevel=2,
+            )
 
     def _mode(self, training: bool) -> dict[TensorName, Any]:
         """The tensors that depend on the mode, with their values."""

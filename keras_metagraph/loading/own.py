@@ -188,7 +188,7 @@ def _rebuild(
             restore_vocabularies(model, fields.get("vocabularies") or [])
             restore_trainable(model, fields["variables"])
             if "compile_config" in config:
-                model.compile_from_config(config["compile_config"])
+                _compile(model, config["compile_config"], safe_mode)
         except MetaGraphError:
             raise
         except Exception as error:  # Constructors of any class, with values of a file.
@@ -264,6 +264,21 @@ def _build(model: Any, fields: dict[str, Any]) -> None:
             model(_map_inputs(_zeros, structure))
         except Exception:
             raise error from None
+
+
+def _compile(model: Any, config: dict[str, Any], safe_mode: bool) -> None:
+    """Compiles the model as it was, and creates the variables of its optimizer."""
+    kind = type(model)
+    usual = (
+        kind.compile is keras.Model.compile
+        and kind.compile_from_config is keras.Model.compile_from_config
+    )
+    if safe_mode or not usual:
+        model.compile_from_config(config)
+        return
+    # That method has no word for a file that is trusted.
+    model.compile(**keras.saving.deserialize_keras_object(config, safe_mode=False))
+    model.optimizer.build(model.trainable_variables)
 
 
 def _map_inputs(make: Any, structure: Any) -> Any:

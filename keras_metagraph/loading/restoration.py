@@ -140,17 +140,18 @@ def has_fixed_initial_value(variable: GraphVariable, graph: Graph) -> bool:
 
 
 def _starts_afresh(variable: GraphVariable, graph: Graph) -> bool:
-    """Whether a saver never keeps a variable, so that each run initializes it."""
+    """Whether the graph's saver leaves a variable out, so that each run starts it."""
+    unsaved = variable.checkpoint_key is None and not variable.trainable
     local = bool(variable.collections & LOCAL_COLLECTIONS)
-    unlisted = not variable.collections and not variable.trainable
-    return (local or unlisted) and has_fixed_initial_value(variable, graph)
+    return (unsaved or local) and has_fixed_initial_value(variable, graph)
 
 
 def _require_no_variables(export: Export, needed: set[str]) -> None:
     if needed:
         raise CheckpointError(
             f"{export.path} has a graph, but no checkpoint with the values of its "
-            "variables lies beside it. The model needs:",
+            f"variables lies beside it{': ' + export.note if export.note else ''}. The "
+            "model needs:",
             findings=sorted(needed),
             fix="put the checkpoint files (.index and .data-*) beside the .meta, or "
             "pass the checkpoint prefix as the path.",

@@ -5,14 +5,14 @@ a file's graph reads files here: the asset is read in Python, from the SavedMode
 directory only, and the table gets its contents from constants.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from keras_metagraph.errors import FormatError
+from keras_metagraph.errors import FormatError, UntrustedContentError
+from keras_metagraph.formats.assets import read_asset
 from keras_metagraph.graph.ir import TensorName
 
 _WHOLE_LINE, _LINE_NUMBER = -2, -1  # TF lookup_ops.TextFileIndex
@@ -31,6 +31,7 @@ def inline_vocabularies(meta_graph_def: Any, assets_directory: str | None) -> An
 
     Raises:
         FormatError: If assets are missing or malformed; lists all of them.
+        UntrustedContentError: If an asset lies outside of the directory.
     """
     assets = _asset_files(meta_graph_def)
     nodes = {node.name: node for node in meta_graph_def.graph_def.node}
@@ -49,9 +50,14 @@ def inline_vocabularies(meta_graph_def: Any, assets_directory: str | None) -> An
     for reader in readers:
         name = assets[_filename_source(nodes, reader)]
         try:
+            if assets_directory is None:
+                raise FormatError("there is no assets directory")
             _inline(result.graph_def, copies, reader.name, assets_directory, name)
-        except (OSError, ValueError, IndexError) as error:
-            problems.append(f"{name}, for table {reader.input[0]}: {error}")
+        except UntrustedContentError:
+            raise
+        except (FormatError, ValueError, IndexError) as error:
+            problem = getattr(error, "problem", error)
+            problems.append(f"{name}, for table {reader.input[0]}: {problem}")
     if problems:
         raise FormatError(
             "Vocabulary files of the SavedModel cannot be read:",
@@ -86,12 +92,12 @@ def _filename_source(nodes: dict[str, Any], reader: Any) -> str:
 
 
 def _inline(
-    graph_def: Any, nodes: dict[str, Any], reader: str, directory: str | None, name: str
+    graph_def: Any, nodes: dict[str, Any], reader: str, directory: str, name: str
 ) -> None:
     """Turns one reader into a LookupTableImport of constants."""
     node = nodes[reader]
     table = nodes[TensorName.parse(node.input[0]).node]
-    lines = _read(directory, name)
+    lines = read_asset(directory, name).splitlines()
     # Attributes with their default value (-1, a tab) may have been stripped.
     if "vocab_size" in node.attr and node.attr["vocab_size"].i >= 0:
         lines = lines[: node.attr["vocab_size"].i]
@@ -113,17 +119,6 @@ def _inline(
     node.attr["Tin"].type, node.attr["Tout"].type = types
     del node.input[:]
     node.input.extend([*inputs, *controls])
-
-
-def _read(directory: str | None, name: str) -> list[bytes]:
-    """The lines of an asset, which must lie inside the assets directory."""
-    if directory is None:
-        raise FileNotFoundError("there is no assets directory")
-    root = Path(directory).resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError("the path leaves the assets directory")
-    return path.read_bytes().splitlines()
 
 
 def _column(

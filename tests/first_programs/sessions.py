@@ -61,18 +61,12 @@ def dense(x: Any, units: int, name: str) -> Any:
         )
 
 
-def signature_feeds(meta_graph_def: Any, key: str, values: dict[str, Any]) -> Any:
-    """What to feed for the inputs of a signature."""
-    inputs = meta_graph_def.signature_def[key].inputs
-    return {inputs[name].name: value for name, value in values.items()}
-
-
 def run_signature(session: Any, meta: str, key: str, values: dict[str, Any]) -> Any:
     """Runs a signature as a TensorFlow 1 program does, by the tensors it names."""
-    meta_graph_def = read_meta(meta)
-    outputs = meta_graph_def.signature_def[key].outputs
-    fetches = {name: info.name for name, info in outputs.items()}
-    return session.run(fetches, signature_feeds(meta_graph_def, key, values))
+    signature = read_meta(meta).signature_def[key]
+    fetches = {name: info.name for name, info in signature.outputs.items()}
+    feeds = {signature.inputs[name].name: value for name, value in values.items()}
+    return session.run(fetches, feeds)
 
 
 def read_meta(path: str) -> Any:

@@ -69,30 +69,27 @@ def assert_goes_on_the_same(again, model, x=X, y=Y):
         assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
 
 
-def assert_session_goes_on_the_same(prefix, model, feeds, y=Y, **arguments):
-    """TensorFlow 1 predicts and trains as Keras does; trains the model."""
-    meta = read_meta(f"{prefix}.meta")
-    inputs = meta.signature_def["train"].inputs
-    labels = next(info.name for name, info in inputs.items() if name not in feeds)
-    fed = {inputs[name].name: value for name, value in feeds.items()} | {labels: y}
-    loss = meta.signature_def["train"].outputs["loss"].name
+def assert_session_goes_on_the_same(prefix, model, feeds, y=Y):
+    """TensorFlow 1 predicts and trains as Keras does; the model is trained on."""
+    signature = read_meta(f"{prefix}.meta").signature_def["train"]
+    (label,) = signature.inputs.keys() - feeds.keys()
     x = next(iter(feeds.values())) if len(feeds) == 1 else feeds
+    values = {**feeds, label: y}
+    fed = {signature.inputs[key].name: value for key, value in values.items()}
     with restored(prefix) as session:
         (score,) = run_signature(
             session, f"{prefix}.meta", "serving_default", feeds
         ).values()
         train_op = tf1.get_collection("train_op")[-1]
-        losses = [session.run([loss, train_op], fed)[0] for _ in range(3)]
-        after = session.run({v.op.name: v for v in tf1.trainable_variables()})
+        fetches = [signature.outputs["loss"].name, train_op]
+        losses = [session.run(fetches, fed)[0] for _ in range(3)]
+        after = session.run(tf1.trainable_variables())
 
     np.testing.assert_allclose(score, model.predict(x, verbose=0), **CLOSE)
-    for value in losses:
-        np.testing.assert_allclose(value, model.train_on_batch(x, y), **CLOSE)
-    trained = (
-        sorted(after.items()),
-        sorted((w.path, w) for w in model.trainable_weights),
-    )
-    assert len(trained[0]) == len(trained[1])
+    again = [model.train_on_batch(x, y) for _ in range(3)]
+    np.testing.assert_allclose(losses, again, **CLOSE)
+    for value, weight in zip(after, model.trainable_weights, strict=True):
+        np.testing.assert_allclose(value, weight, **CLOSE)
 
 
 def test_sequential(tmp_path):

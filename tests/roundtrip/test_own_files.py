@@ -371,6 +371,18 @@ def test_all_missing_names_are_in_one_error(saved):
     assert named == {item.__name__ for item in CUSTOM}
 
 
+def test_without_the_classes_the_graph_predicts_and_trains(saved):
+    model, prefix, x, y, _ = saved(custom_objects)
+    with pytest.warns(UserWarning, match="loaded as its graph") as caught:
+        loaded = kmg.load_from_meta_graph(prefix)
+    assert all(item.__name__ in str(caught[0].message) for item in CUSTOM)
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, rtol=1e-5)
+    history = loaded.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    losses = history.history["loss"]
+    assert losses[2] < losses[0]
+
+
 def test_frozen_layers_stay_frozen(tmp_path):
     model, x, y, custom = subclassed()
     model.predict(x, verbose=0)
@@ -414,12 +426,14 @@ def test_adapted_normalization_comes_back(tmp_path):
 def test_lambda_is_refused_unless_trusted(tmp_path):
     model = keras.Sequential([keras.Input([5]), LAYERS.Lambda(lambda t: t * 2.0)])
     model.add(LAYERS.Dense(1))
-    model.compile("sgd", "mse")
-    prefix = save(model, tmp_path)
+    model.compile("sgd", loss=lambda y, p: (y - p) ** 2)
+    with pytest.warns(UserWarning, match="lambda"):
+        prefix = save(model, tmp_path)
     with pytest.raises(UntrustedContentError, match="lambda"):
         kmg.load_from_meta_graph(prefix)
     loaded = kmg.load_from_meta_graph(prefix, safe_mode=False, rebuild="config")
     assert_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert loaded.train_on_batch(X, Y) == model.train_on_batch(X, Y)
 
 
 def test_callback_and_load_go_on_as_one_fit(tmp_path):

@@ -117,6 +117,7 @@ class Rewriter:
     def __init__(self, graph: Graph) -> None:
         self.source = graph
         self.nodes: dict[str, Node] = dict(graph.nodes)
+        self.functions = dict(graph.functions)
         self.modified = False
 
     def add(self, node: Node) -> TensorName:
@@ -143,4 +144,4 @@ class Rewriter:
         """The graph with all changes; the source itself where there are none."""
         if not self.modified:
             return self.source
-        return Graph(self.nodes, self.source.functions, self.source.producer)
+        return Graph(self.nodes, self.functions, self.source.producer)

@@ -117,7 +117,7 @@ class _Loop:
                     closing_node.control_inputs,
                 )
             )
-        places = {name: place for place, name in enumerate(self._graph.nodes)}
+        places = {name: place for place, name in enumerate(self._frame.nodes)}
         return sorted(variables, key=lambda variable: places[variable.enter.name])
 
     def _find_predicate(self) -> TensorName:

@@ -23,14 +23,12 @@ class Region:
     """A region of a graph, as the body of a function has it.
 
     Attributes:
-        nodes: Names of the nodes of the graph that it holds.
-        body: Copies of these nodes, with arguments in the place of outer tensors.
+        body: Copies of its nodes, with arguments in the place of outer tensors.
         results: The tensors asked for, as the body calls them.
         controls: The nodes asked for that are inside.
         outer_controls: Nodes outside that nodes of the region wait for.
     """
 
-    nodes: set[str]
     body: dict[str, Node]
     results: list[TensorName]
     controls: list[str]
@@ -45,6 +43,8 @@ def cut_region(
 ) -> Region:
     """Copies what `results` and `controls` need, up to the boundary.
 
+    Takes as long as the region is large, whatever the size of the graph.
+
     Args:
         graph: The graph.
         results: Tensors that the body shall compute.
@@ -52,7 +52,7 @@ def cut_region(
         boundary: Where to stop.
 
     Returns:
-        The region; its nodes are in the graph's order.
+        The region.
     """
     found: dict[str, Node] = {}
     outer: dict[str, None] = {}
@@ -87,8 +87,8 @@ def cut_region(
             inputs=[inner(tensor) for tensor in node.inputs],
             control_inputs=waited(node.control_inputs),
         )
-    ordered = {name: found[name] for name in graph.nodes if name in found}
-    return Region(set(found), ordered, inner_results, inner_controls, list(outer))
+    body = dict(reversed(found.items()))  # what is needed first, mostly
+    return Region(body, inner_results, inner_controls, list(outer))
 
 
 def make_function(

@@ -20,11 +20,15 @@ from keras_metagraph.graph.passes import build
 from keras_metagraph.graph.passes.result import PassResult
 
 RECORDED_SHAPES = "_recorded_shapes"
+"""Attribute that keeps the shapes which the exporter recorded."""
+
+GRADIENT_OVERRIDE = "_gradient_op_type"
+"""Attribute that names a gradient of the program that made the graph."""
+
 _WRITTEN_SHAPES = "_output_shapes"
 _LEGACY_SHAPES = {"Placeholder", "Variable"}
 _FIRST_EXACT_PRODUCER = 24
-_GRADIENT_OVERRIDE = "_gradient_op_type"
-_KEPT_PRIVATE = {_GRADIENT_OVERRIDE, RECORDED_SHAPES, UNKNOWN_OUTPUTS}
+_KEPT_PRIVATE = {GRADIENT_OVERRIDE, RECORDED_SHAPES, UNKNOWN_OUTPUTS}
 
 
 def recorded_shape(node: Node, index: int) -> tf.TensorShape | None:
@@ -70,8 +74,8 @@ def _repair_nodes(graph: Graph, overrides: list[str]) -> dict[str, Node]:
         attrs = _repair_attrs(node, graph.producer)
         known = (control for control in node.control_inputs if control in graph.nodes)
         controls = list(dict.fromkeys(known))
-        if _GRADIENT_OVERRIDE in attrs:
-            overrides.append(f"{name} ({attrs[_GRADIENT_OVERRIDE].s.decode()})")
+        if GRADIENT_OVERRIDE in attrs:
+            overrides.append(f"{name} ({attrs[GRADIENT_OVERRIDE].s.decode()})")
         same = (
             not node.device
             and controls == node.control_inputs

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_metagraph.graph.ir import AttrValue, Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
+from keras_metagraph.graph.passes.gather_tree import upgrade_gather_tree
 from keras_metagraph.graph.passes.result import PassResult
 
 _RENAMED = {
@@ -43,24 +44,25 @@ Upgrade = Callable[[build.Rewriter, Node], None]
 
 def upgrade_ops(graph: Graph) -> PassResult:
     """Upgrades all nodes, those of function bodies too."""
-    nodes = _upgrade_graph(graph)
-    functions = {}
-    modified = nodes is not graph
-    for name, function in graph.functions.items():
-        body = _upgrade_graph(function.graph)
-        modified = modified or body is not function.graph
-        functions[name] = (function, body)
+    bodies = {name: _upgrade_graph(f.graph) for name, f in graph.functions.items()}
+    result = _upgrade_graph(graph)
+    modified = result is not graph or any(
+        body is not graph.functions[name].graph for name, body in bodies.items()
+    )
     if not modified:
         return PassResult(graph, False)
     library = {
         name: dataclasses.replace(
-            function, graph=Graph(body.nodes, producer=body.producer)
+            graph.functions[name], graph=Graph(body.nodes, producer=body.producer)
         )
-        for name, (function, body) in functions.items()
+        for name, body in bodies.items()
     }
+    for each in (result, *bodies.values()):
+        for name, function in each.functions.items():
+            library.setdefault(name, dataclasses.replace(function))
     for function in library.values():
         function.graph.functions = library
-    return PassResult(Graph(nodes.nodes, library, graph.producer), True)
+    return PassResult(Graph(result.nodes, library, graph.producer), True)
 
 
 def _upgrade_graph(graph: Graph) -> Graph:
@@ -97,6 +99,23 @@ def _more_inputs(*count_and_value: tuple[int, int]) -> Upgrade:
             rewriter.replace(dataclasses.replace(node, inputs=inputs))
 
     return upgrade
+
+
+def _projective_transform(rewriter: build.Rewriter, node: Node) -> None:
+    """The op of contrib has the output as large as the input; the core op asks."""
+    images, transforms = node.inputs
+    controls = build.frame_controls(node)
+    number = build.type_attr(build.INT32)
+    shape = Node(f"{node.name}/shape", "Shape", [images])
+    shape.attrs = {"T": node.attrs["dtype"], "out_type": number}
+    begin = build.const_node(f"{node.name}/begin", [1], build.INT32, controls)
+    size = build.const_node(f"{node.name}/size", [2], build.INT32, controls)
+    inputs = [rewriter.add(each) for each in (shape, begin, size)]
+    cut = Node(f"{node.name}/output_shape", "Slice", inputs)
+    cut.attrs = {"T": number, "Index": number}
+    inputs = [images, transforms, rewriter.add(cut)]
+    op = "ImageProjectiveTransformV2"
+    rewriter.replace(dataclasses.replace(node, op=op, inputs=inputs))
 
 
 def _deleted_key(rewriter: build.Rewriter, node: Node) -> None:
@@ -238,6 +257,8 @@ def _bucket(
 _UPGRADES: dict[str, Upgrade] = {
     "AccumulateNV2": _add_n,
     "BoostedTreesBucketize": _bucketize,
+    "GatherTree": upgrade_gather_tree,
+    "ImageProjectiveTransform": _projective_transform,
     "EmptyTensorList": _more_inputs((1, -1)),
     "MutableDenseHashTable": _deleted_key,
     "MutableDenseHashTableV2": _deleted_key,

@@ -49,6 +49,7 @@ class GraphBuilder:
         variables: `tf.Variable` by the name of its `VarHandleOp`.
         updated: Names of variables that the graphs update: they are read where the
             graph reads them, all others once.
+        constant_ops: Op types whose outputs are constants to a gradient tape.
         registry: The handlers.
     """
 
@@ -57,11 +58,13 @@ class GraphBuilder:
         library: Mapping[str, Function],
         variables: Mapping[str, Any],
         updated: Iterable[str] = (),
+        constant_ops: Iterable[str] = (),
         registry: OpRegistry = REGISTRY,
     ) -> None:
         self.library = library
         self.registry = registry
         self.updated = set(updated)
+        self.constant_ops = set(constant_ops)
         self._variables = variables
         self._reads: dict[str, Any] = {}
         self._handles: dict[tuple[int, str], Any] = {}
@@ -192,6 +195,7 @@ class Scope:
         special = (
             self.builder.registry.get(node.op) is not None
             or node.op in self.builder.library
+            or node.op in self.builder.constant_ops
             or (node.op == "Identity" and node.inputs[0].node in self._singles)
         )
         if special:
@@ -263,6 +267,8 @@ class Scope:
         handler = self.builder.registry.get(op)
         if handler is not None:
             return handler
+        if op in self.builder.constant_ops:
+            return _constant
         return _call if op in self.builder.library else _identity
 
     def done(self, node: Node, operations: Iterable[Any]) -> None:
@@ -276,6 +282,13 @@ def _identity(scope: Scope, node: Node) -> Sequence[Any]:
     if isinstance(value, tf.Tensor) and scope.waited(node):
         value = tf.identity(value)
     return [value]
+
+
+def _constant(scope: Scope, node: Node) -> Sequence[Any]:
+    """A node without a gradient, whose outputs shall be constants to one."""
+    operation = import_nodes(scope, [node])[node.name]
+    scope.done(node, [operation])
+    return [tf.stop_gradient(output) for output in operation.outputs]
 
 
 def _call(scope: Scope, node: Node) -> Sequence[Any]:

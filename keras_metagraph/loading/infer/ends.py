@@ -33,7 +33,16 @@ class Ends:
 
     @functools.cached_property
     def all(self) -> list[TensorName]:
-        """Predictions that only summaries, metrics, updates and the like use."""
+        """Predictions that only summaries, metrics, updates and the like use.
+
+        Single numbers are among them only where a graph that is not trained has
+        nothing else: most are statistics for a summary.
+        """
+        several = [t for t in self._found if not self._predictions.is_scalar(t)]
+        return several or ([] if self._predictions.losses else self._found)
+
+    @functools.cached_property
+    def _found(self) -> list[TensorName]:
         ends = [
             tensor
             for name in self._predictions.nodes
@@ -43,8 +52,7 @@ class Ends:
             for tensor in self._analysis.output_tensors[name]
             if tensor in self._predictions and self._is_end(tensor)
         ]
-        sure = [t for t in ends if t.node not in self._analysis.in_branches] or ends
-        return [t for t in sure if not self._predictions.is_scalar(t)] or sure
+        return [t for t in ends if t.node not in self._analysis.in_branches] or ends
 
     @property
     def named(self) -> list[TensorName]:

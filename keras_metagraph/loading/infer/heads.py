@@ -9,9 +9,11 @@ from keras_metagraph.loading.infer.dependence import Dependence
 from keras_metagraph.loading.infer.predictions import Predictions
 
 # Ops by which a loss prepares a prediction.
-_LOSS_STEPS = frozenset({"Log", "Log1p", "Neg", "LogSoftmax", "StopGradient"})
+_LOSS_STEPS = frozenset(
+    {"Abs", "Log", "Log1p", "Neg", "LogSoftmax", "Square", "StopGradient"}
+)
 _STEPS_WITH_CONSTANT = frozenset(
-    {"Maximum", "Minimum", "ClipByValue", "Add", "AddV2", "Sub", "Mul"}
+    {"Maximum", "Minimum", "ClipByValue", "Add", "AddV2", "Sub", "Mul", "Pow"}
 )
 _RESHAPING = frozenset({"Reshape", "Cast", "Identity", "Squeeze", "ExpandDims", "Pack"})
 _JOINING = frozenset({"Concat", "ConcatV2", "Reshape", "Identity"})
@@ -88,18 +90,33 @@ def between_networks(
         for name in names
     }
     owners = Dependence(predictions.analysis, bits)
-    goes_on = predictions.analysis.ancestors(
-        map(TensorName, predictions.roles.weighted)
-    )
+    leads_to = _leading_to(predictions, owners, len(networks))
     passed: dict[TensorName, None] = {}
     for name in predictions.loss_nodes:
-        mask = owners.node(name) if name in goes_on else 0
+        mask = owners.node(name)
+        following = sum(1 << place for place, led in enumerate(leads_to) if name in led)
         for tensor in predictions.nodes[name].inputs:
             own = owners[tensor]
-            if own and own & mask == own != mask and tensor in predictions:
+            if own and following & mask & ~own and tensor in predictions:
                 passed.setdefault(_before_joining(predictions, tensor, owners))
     tensors = [_outside(predictions, t) for t in passed if not predictions.is_scalar(t)]
     return predictions.earliest(t for t in tensors if t is not None)
+
+
+def _leading_to(
+    predictions: Predictions, owners: Dependence, count: int
+) -> list[set[str]]:
+    """For each network, the nodes from which data gets to its weights."""
+    dependence, trained = predictions.roles.dependence, predictions.roles.trained
+    weighted: list[list[TensorName]] = [[] for _ in range(count)]
+    for name in predictions.roles.weighted:
+        mask = 0
+        for tensor in predictions.nodes[name].inputs:
+            mask |= owners[tensor] if dependence[tensor] == trained else 0
+        for place in range(count):
+            if mask >> place & 1:
+                weighted[place].append(TensorName(name))
+    return [predictions.analysis.ancestors(tensors) for tensors in weighted]
 
 
 def _outside(predictions: Predictions, tensor: TensorName) -> TensorName | None:

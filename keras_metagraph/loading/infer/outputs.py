@@ -16,6 +16,7 @@ from keras_metagraph.loading.infer.heads import (
     met_by_labels,
 )
 from keras_metagraph.loading.infer.predictions import Predictions
+from keras_metagraph.loading.infer.switches import is_training_op
 
 _CLASS_OPS = frozenset({"ArgMax", "Round", "Greater", "GreaterEqual"})
 
@@ -61,11 +62,11 @@ class OutputFinder:
         met = met_by_labels(self._predictions)
         found = self._with_ends(met or last_weighted(self._predictions))
         if met:
-            named = [
-                tensor
-                for tensor in self._ends.named
-                if naming.is_output(tensor.node) and "/" not in tensor.node
-            ]
+            outputs = [t for t in self._ends.named if naming.is_output(t.node)]
+            copies = self._evaluating(outputs, met)
+            if copies:
+                found = {t: why for t, why in found.items() if not self._is_noisy(t)}
+            named = [t for t in outputs if "/" not in t.node or t in copies]
         else:  # what nothing uses says more than what the loss uses
             ends = {t: why for t, why in found.items() if t in set(self._ends.all)}
             found = ends or found
@@ -87,6 +88,31 @@ class OutputFinder:
             found |= dict.fromkeys(ends, f"computed from {head}, and nothing uses it")
         return found
 
+    def _evaluating(
+        self, outputs: list[TensorName], heads: list[TensorName]
+    ) -> list[TensorName]:
+        """Outputs of a second copy of the network, without noise, for evaluation."""
+        if not any(self._is_noisy(head) for head in heads):
+            return []
+        behind = [self._variables(head) for head in heads]
+        return [
+            tensor
+            for tensor in outputs
+            if not self._is_noisy(tensor)
+            and set().union(*behind) <= self._variables(tensor)
+        ]
+
+    def _variables(self, tensor: TensorName) -> set[str]:
+        """The variables that a tensor is computed with."""
+        analysis = self._predictions.analysis
+        return analysis.ancestors([tensor]) & analysis.trained
+
+    def _is_noisy(self, tensor: TensorName) -> bool:
+        """Whether noise or batch statistics are on the way to a tensor."""
+        analysis = self._predictions.analysis
+        names = analysis.ancestors([tensor])
+        return any(is_training_op(analysis.graph.nodes[name]) for name in names)
+
     def _is_natural(self, head: TensorName, ends: list[TensorName]) -> bool:
         """Whether a user would ask for a tensor that others are computed from."""
         if naming.is_output(head.node) and not self._predictions.is_generic(head):
@@ -94,6 +120,10 @@ class OutputFinder:
         later = self._predictions.analysis.reach([head.node]) - {head.node}
         if later & self._predictions.roles.weighted.keys():
             return False  # the graph goes on: a state, an encoding
+        nodes = self._predictions.nodes
+        copies = [t for t in ends if nodes[t.node].op == "Identity"]
+        if any(nodes[t.node].inputs[:1] == [head] for t in copies):
+            return False  # the user gave it a name by a copy
         scope = head.node.rpartition("/")[0]
         inside = [end for end in ends if end.node.rpartition("/")[0] == scope]
         return not (scope and inside)  # else it lies inside a layer

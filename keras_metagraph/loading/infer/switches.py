@@ -161,7 +161,7 @@ def _branch_vote(analysis: GraphAnalysis, node: Node) -> int:
             control=True,
             stop=lambda user: user.op.endswith("Merge"),
         )
-        sides.append(any(_trains(analysis.graph.nodes[name]) for name in names))
+        sides.append(any(is_training_op(analysis.graph.nodes[name]) for name in names))
     return int(sides[0]) - int(sides[1])
 
 
@@ -172,11 +172,12 @@ def _function_vote(analysis: GraphAnalysis, node: Node) -> int:
         name = node.attrs[key].func.name if key in node.attrs else ""
         function = analysis.graph.functions.get(name)
         nodes = function.graph.nodes.values() if function is not None else ()
-        sides.append(any(_trains(each) for each in nodes))
+        sides.append(any(is_training_op(each) for each in nodes))
     return int(sides[0]) - int(sides[1])
 
 
-def _trains(node: Node) -> bool:
+def is_training_op(node: Node) -> bool:
+    """Whether a node does what is done in training only: noise, batch statistics."""
     if node.op.startswith("FusedBatchNorm") and "is_training" in node.attrs:
         return bool(node.attrs["is_training"].b)
     return node.op.startswith((*_RANDOM, "AssignSub", "AssignMovingAvg"))

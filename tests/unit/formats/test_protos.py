@@ -58,7 +58,7 @@ class TestOtherFiles:
             ("<!DOCTYPE html><html></html>", "a web page"),
             ('{"a": 1}', "JSON"),
             ('model_checkpoint_path: "model-1"\n', "state file"),
-            (gzip.compress(b"text"), "gzip"),
+            (gzip.compress(b"text", mtime=0), "gzip"),
             (pickle.dumps([1]), "pickle"),
             (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
             (bytes(range(1, 256)), "binary data"),

@@ -188,6 +188,7 @@ def test_takes_what_is_computed_from_the_prediction_too():
         tf.nn.softmax(logits, name="probabilities")
         tf.argmax(logits, 1, name="classes")
         v1.summary.histogram("histogram", logits)
+        v1.summary.scalar("size", tf.norm(logits))
 
     assert set(infer(build).outputs) == {"logits", "probabilities", "classes"}
 
@@ -207,6 +208,14 @@ def test_what_a_metric_decides_is_no_output():
         "dense": "dense/BiasAdd:0",
         "probabilities": "probabilities:0",
     }
+
+
+def test_statistics_for_summaries_are_no_outputs():
+    def build():
+        logits, _ = classifier()
+        v1.summary.scalar("size", tf.norm(logits))
+
+    assert infer(build).outputs == {"logits": "logits:0"}
 
 
 def test_the_inside_of_a_layer_is_no_output():
@@ -233,6 +242,61 @@ def test_steps_back_over_what_the_loss_does():
         minimize(loss)
 
     assert infer(build).outputs == {"dense": "dense/Softmax:0"}
+
+
+def test_of_two_copies_takes_the_one_without_noise():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+        with v1.variable_scope("", reuse=v1.AUTO_REUSE):
+            hidden = dense(x, 8, "hidden")
+            noisy = dense(hidden + tf.random.normal([8]), 3, "top")
+            logits = dense(hidden, 3, "top")
+        minimize(cross_entropy(y, noisy))
+        tf.identity(hidden, "embedding")
+        with tf.name_scope("eval"):
+            tf.argmax(logits, 1, name="predictions")
+
+    outputs = infer(build).outputs
+
+    assert outputs["predictions"] == "eval/predictions:0"
+    assert "top/BiasAdd:0" not in outputs.values()
+
+
+def test_a_part_of_the_network_is_no_copy_of_it():
+    def build():
+        x = placeholder(name="x")
+        hidden = dense(x, 4, "hidden")
+        classifier(hidden + tf.random.normal([4]))
+        tf.identity(hidden, "embedding")
+
+    assert set(infer(build, inputs=["x"]).outputs) == {"embedding", "logits"}
+
+
+def test_the_name_of_a_copy_is_the_name_of_the_output():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None, 2], "y")
+        boxes = dense(x, 4, "dense")[:, 2:]
+        minimize(tf.reduce_mean((boxes - y) ** 2))
+        tf.identity(boxes, "boxes")
+
+    assert infer(build).outputs == {"boxes": "boxes:0"}
+
+
+def test_an_actor_and_its_critic():
+    def build():
+        state, value = placeholder(name="s"), placeholder([None, 1], "value")
+        action = dense(state, 2, "actor", tf.tanh)
+        with v1.variable_scope("critic"):
+            both = [dense(state, 8, "state", tf.nn.relu), dense(action, 8, "action")]
+            q = dense(tf.concat(both, 1), 1, "q")
+        critics, actors = v1.trainable_variables("critic"), v1.trainable_variables("ac")
+        minimize(tf.reduce_mean((q - value) ** 2), var_list=critics)
+        minimize(-tf.reduce_mean(q), var_list=actors)
+
+    interface = infer(build)
+
+    assert set(interface.outputs.values()) == {"actor/Tanh:0", "critic/q/BiasAdd:0"}
+    assert interface.labels == {"value": "value:0"}
 
 
 def test_an_autoencoder_gives_its_reconstruction():

@@ -88,7 +88,7 @@ def test_file_outside_of_the_assets_is_not_read(tmp_path):
     packed.Unpack(asset)
     asset.filename = "../secret.txt"
     packed.Pack(asset)
-    with pytest.raises(FormatError, match="leaves the assets directory"):
+    with pytest.raises(UntrustedContentError, match=r"\.\./secret\.txt"):
         saved.inline()
 
 
