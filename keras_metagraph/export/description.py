@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_metagraph.export.names import NamedVariable
 from keras_metagraph.export.specs import NamedSpec
+from keras_metagraph.export.vocabularies import vocabularies
 
 PROTOCOL = 1
 
@@ -46,6 +47,7 @@ def describe(
         "input_structure": _spec_structure(inputs),
         "variables": [_variable(variable) for variable in variables],
         "graphs": graphs,
+        "vocabularies": vocabularies(model),
     }
     if error is not None:
         fields["model_error"] = error

@@ -25,8 +25,9 @@ FLOORS = {
     "loading": 7,
     "mixin": 7,
     "callbacks": 8,
-    "inspect": 8,
-    "cli": 9,
+    "inspect": 9,
+    "inspect_tables": 8,
+    "cli": 10,
 }
 WITHOUT_KERAS = ("audit", "formats", "graph")
 

@@ -6,8 +6,16 @@ import pytest
 import tensorflow as tf
 
 import keras_metagraph as kmg
-from first_programs.classifier import ROWS, X, Y, fit
-from first_programs.sessions import dense, new_session, restored, save, tf1
+from first_programs.classifier import CLASSES, ROWS, X, Y, fit
+from first_programs.sessions import (
+    dense,
+    new_session,
+    read_meta,
+    restored,
+    run_signature,
+    save,
+    tf1,
+)
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -65,6 +73,30 @@ def test_what_keras_trained_goes_back_to_a_session(classifier, tmp_path):
         keras.tree.flatten(model.predict(ROWS, verbose=0))[0], logits, **CLOSE
     )
     np.testing.assert_allclose(fit(model), losses, **CLOSE)
+
+
+def test_what_a_keras_optimizer_trained_goes_back_to_a_session(classifier, tmp_path):
+    model = kmg.load_from_meta_graph(
+        classifier, outputs={"logits": "net/logits/BiasAdd:0"}
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(ROWS, CLASSES, verbose=0)
+    prefix = kmg.save_meta_graph(model, tmp_path / "on" / "model")
+    signature = read_meta(f"{prefix}.meta").signature_def["train"]
+    (label,) = signature.inputs.keys() - {"x"}
+    feeds = {"x:0": ROWS, signature.inputs[label].name: CLASSES}
+    with restored(prefix) as session:
+        answer = run_signature(
+            session, f"{prefix}.meta", "serving_default", {"x": ROWS}
+        )
+        train_op = tf1.get_collection("train_op")[-1]
+        fetches = [signature.outputs["loss"].name, train_op]
+        losses = [session.run(fetches, feeds)[0] for _ in range(3)]
+
+    predicted = model.predict(ROWS, verbose=0)
+    np.testing.assert_allclose(answer["logits"], predicted["logits"], **CLOSE)
+    again = [model.train_on_batch(ROWS, CLASSES) for _ in range(3)]
+    np.testing.assert_allclose(losses, again, **CLOSE)
 
 
 def test_learning_rate_is_fed(tmp_path):

@@ -16,6 +16,7 @@ from first_programs.sessions import (
     restored,
     save,
     tf1,
+    variable,
 )
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}

@@ -31,8 +31,8 @@ def main(arrays, args):
             if fed:
                 signature = meta_graph_def.signature_def[key]
                 results.update(run(sess, key, signature, fed))
-        for variable in tf.global_variables():
-            results["after/" + variable.op.name] = sess.run(variable)
+        variables = {"after/" + v.op.name: v for v in tf.global_variables()}
+        results.update(sess.run(variables))
     return results
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints: names on disk, writing, reading, and which are kept."""

@@ -1,0 +1,1 @@
+"""Graphs: nodes, functions, and what passes make of them."""
