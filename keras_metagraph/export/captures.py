@@ -71,7 +71,7 @@ def copies_of(variables: Iterable[Any]) -> set[int]:
 def _is_in_parts(variable: Any) -> bool:
     held = getattr(variable, "value", variable)
     on_read = tf.VariableSynchronization.ON_READ
-    return getattr(held, "synchronization", None) == on_read
+    return bool(getattr(held, "synchronization", None) == on_read)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

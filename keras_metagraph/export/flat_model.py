@@ -98,10 +98,10 @@ def flatten_model(
         layers.update(placed.layers)
         graphs.append(_with_outputs(graph, model, each, placed))
         graph.producer = max(graph.producer, each.trace.graph.producer)
-    strip_notes(graph)
     if any(len(list(handles_of(v.variable))) > 1 for v in needed):
         clear_placements(graph)
     unsupported = downgrade(graph) if options.target is not None else []
+    strip_notes(graph)
     if options.clear_devices:
         _clear_devices(graph)
     if options.strip_default_attrs:

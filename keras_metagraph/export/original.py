@@ -98,9 +98,9 @@ def _reduce(meta_graph_def: Any, graph: Graph, scope: str) -> None:
         elif kind == "bytes_list" and name.endswith("variables"):
             values = collection.bytes_list.value
             values[:] = [_renamed(v, scope) for v in values if _lies_in(v, scope)]
-        if kind in ("node_list", "bytes_list"):
-            if not getattr(collection, kind).value:
-                del meta_graph_def.collection_def[name]
+        listed = kind in ("node_list", "bytes_list")
+        if listed and not getattr(collection, kind).value:
+            del meta_graph_def.collection_def[name]
     if unbound:
         members = meta_graph_def.collection_def[UNBOUND].bytes_list.value
         members.extend(name.encode("utf-8") for name in unbound)

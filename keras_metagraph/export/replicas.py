@@ -29,9 +29,7 @@ def drop_copies(graph: Graph, copies: Iterable[str]) -> None:
         body, handles = queue.popleft()
         dropped = set()
         for node in list(body.nodes.values()):
-            taken = [
-                place for place, t in enumerate(node.inputs) if t.node in handles
-            ]
+            taken = [place for place, t in enumerate(node.inputs) if t.node in handles]
             functions = list(called_functions([node], graph.functions))
             if taken and functions:
                 queue.extend(_inside(graph, node, taken, functions, seen))

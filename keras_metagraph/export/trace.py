@@ -165,7 +165,7 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
             fix="make it run in a tf.function, as model.fit does without run_eagerly, "
             'or leave its graph out: graphs=("predict",).',
         ) from error
-    graph = graph_from_proto(concrete.graph.as_graph_def())
+    graph = graph_from_proto(concrete.graph.as_graph_def(add_shapes=True))
     outputs, loss = concrete.structured_outputs
     external = concrete.captured_inputs
     placeholders = [tensor.op.name for tensor in concrete.inputs]

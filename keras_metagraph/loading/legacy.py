@@ -83,9 +83,7 @@ def load_legacy(
     needs = Needs.of(graph, interface)
     if options.safe_mode:
         require_safe(graph.subgraph(needs.forward))
-    restored = restore(
-        export, graph, _renamed(variables, options.variable_map), needs
-    )
+    restored = restore(export, graph, _renamed(variables, options.variable_map), needs)
     model = _build(graph, interface, restored, options)
     handle = LoadedMetaGraph(
         meta_graph_def,

@@ -225,9 +225,8 @@ class LoadedMetaGraph:
         needed = {fed[tensor]: str(tensor) for tensor in sorted(used & fed.keys())}
         needed |= {fed[root]: str(root) for root in roots if root in fed}
         for name in sorted(nodes):
-            if self.graph.nodes[name].op.startswith("Placeholder"):
-                if self.graph.nodes[name].op != "PlaceholderWithDefault":
-                    needed[name.replace("/", "_")] = f"{name}:0"
+            if self.graph.nodes[name].op in ("Placeholder", "PlaceholderV2"):
+                needed[name.replace("/", "_")] = f"{name}:0"
         return needed
 
     def _require(self, names: list[str]) -> None:
@@ -243,9 +242,7 @@ class LoadedMetaGraph:
                 fix="take names that inspect_meta_graph lists.",
             )
 
-    def _call_signature(
-        self, name: str, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+    def _call_signature(self, name: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs a signature on an array, a dict or keyword arguments."""
         signature = self.meta_graph_def.signature_def[name]
         given = dict(kwargs)

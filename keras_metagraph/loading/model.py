@@ -72,7 +72,9 @@ class MetaGraphModel(keras.Model):
             for key, tensor in interface.inputs.items()
         }
         outputs = self.island(values, training=training)
-        return outputs if isinstance(self.output, dict) else next(iter(outputs.values()))
+        if isinstance(self.output, dict):
+            return outputs
+        return next(iter(outputs.values()))
 
     def compile(self, optimizer: Any = "rmsprop", *args: Any, **kwargs: Any) -> None:
         """Configures training, as `keras.Model.compile` does.
@@ -224,7 +226,7 @@ class MetaGraphModel(keras.Model):
         config = dict(config)
         packed = base64.b64decode(config.pop("meta_graph"))
         interface = Interface(**config.pop("interface"))
-        model = super().from_config(config, custom_objects=custom_objects)
+        model: MetaGraphModel = super().from_config(config, custom_objects)
         model.attach(
             LoadedMetaGraph.from_bytes(
                 zlib.decompress(packed), model.island.variable_map, interface

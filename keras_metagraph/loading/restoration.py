@@ -160,7 +160,8 @@ def _require_no_variables(export: Export, needed: set[str]) -> None:
 
 def _describe(variable: GraphVariable, keys: Sequence[str]) -> str:
     key = variable.checkpoint_key or variable.name
-    return f"{variable.name} {variable.shape}, looked for as {key!r}{nearest(key, keys)}"
+    near = nearest(key, keys)
+    return f"{variable.name} {variable.shape}, looked for as {key!r}{near}"
 
 
 def _with_shape(variable: GraphVariable, value: Any) -> GraphVariable:

@@ -49,9 +49,10 @@ def inline_vocabularies(meta_graph_def: Any, assets_directory: str | None) -> An
     problems = []
     for reader in readers:
         name = assets[_filename_source(nodes, reader)]
+        if assets_directory is None:
+            problems.append(f"{name}: there is no assets directory")
+            continue
         try:
-            if assets_directory is None:
-                raise FormatError("there is no assets directory")
             _inline(result.graph_def, copies, reader.name, assets_directory, name)
         except UntrustedContentError:
             raise

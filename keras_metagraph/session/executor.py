@@ -229,9 +229,7 @@ class SessionExecutor:
 
     def _add_read(self, part: Graph, name: str) -> None:
         read = f"{name}/keras_metagraph_read"
-        dtype = tf.compat.v1.AttrValue(
-            type=self.variables[name].dtype.as_datatype_enum
-        )
+        dtype = tf.compat.v1.AttrValue(type=self.variables[name].dtype.as_datatype_enum)
         part.nodes[read] = Node(
             read, "ReadVariableOp", [TensorName(name)], attrs={"dtype": dtype}
         )

@@ -120,12 +120,12 @@ def main() -> None:
     report.say_where()
     with report.scratch(given.directory) as folder:
         _warm_up(folder)
-        for subject in subjects(given.quick):
+        for subject in subjects(given.quick, given.only):
             with report.scratch(str(folder)) as own:
                 loaders, expected = own_file_loaders(subject, own)
                 title = f"{subject.name}, compiled with Adam"
                 measure(title, loaders, expected, given.rounds)
-        for file in legacy_files(folder, given.quick):
+        for file in legacy_files(folder, given.quick) if not given.only else ():
             loaders, expected = legacy_file_loaders(file)
             measure(f"TensorFlow 1: {file.name}", loaders, expected, given.rounds)
 

@@ -47,6 +47,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small models, one round")
     parser.add_argument("--rounds", type=int, default=3, help="how often; 3 by default")
+    parser.add_argument("--only", default="", help="the models whose names begin so")
     parser.add_argument("--directory", help="where the files go; by default temporary")
     given = parser.parse_args()
     if given.quick:

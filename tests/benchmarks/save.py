@@ -168,7 +168,7 @@ def main() -> None:
         # What a process does once, such as reading op tables, is no part of a save.
         for way in WAYS.values():
             measure(subjects(quick=True)[0], way, Measured(), parent)
-        for subject in subjects(given.quick):
+        for subject in subjects(given.quick, given.only):
             results = {way: Measured() for way in [*WAYS, _FLOOR]}
             for _ in range(given.rounds):
                 for name, way in WAYS.items():

@@ -25,17 +25,17 @@ class Subject:
         return model, x, y
 
 
-def subjects(quick: bool) -> list[Subject]:
+def subjects(quick: bool, only: str = "") -> list[Subject]:
     """The models of a run: two real ones, or two that are done in no time."""
-    if quick:
-        return [
-            Subject("MLP, small", lambda: _mlp(32)),
-            Subject("conv net, small", _conv_net),
-        ]
-    return [
+    small = [
+        Subject("MLP, small", lambda: _mlp(32)),
+        Subject("conv net, small", _conv_net),
+    ]
+    real = [
         Subject("MLP, 600 MB", lambda: _mlp(5000)),
         Subject("ResNet50", lambda: keras.applications.ResNet50(weights=None)),
     ]
+    return [each for each in (small if quick else real) if each.name.startswith(only)]
 
 
 def _mlp(units: int) -> keras.Model:

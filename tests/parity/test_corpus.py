@@ -160,7 +160,10 @@ def session_values(export, fetches, feeds, tf115):
     if export.kind == "saved_model":
         meta = export.meta_graphs[0]
         script = "saved_model"
-        args = {"saved_model": Path(export.path).parent, "tags": list(meta.meta_info_def.tags)}
+        args = {
+            "saved_model": Path(export.path).parent,
+            "tags": list(meta.meta_info_def.tags),
+        }
     print(f"oracle: TensorFlow 1.15, since this one says {first}")
     done = tf115(script, arrays, args | {"fetches": dict(fetches)})
     return {key: done[f"fetch/{key}"] for key in fetches}
@@ -171,7 +174,9 @@ def values_here(export, fetches, feeds):
     with tf.Graph().as_default(), v1.Session(config=options) as session:
         if export.kind == "saved_model":
             tags = export.meta_graphs[0].meta_info_def.tags
-            v1.saved_model.loader.load(session, list(tags), str(Path(export.path).parent))
+            v1.saved_model.loader.load(
+                session, list(tags), str(Path(export.path).parent)
+            )
         else:
             meta = export.select()
             # The version is the one thing that 2.x and 1.15 both stumble over.

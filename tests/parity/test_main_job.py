@@ -30,9 +30,10 @@ def test_tensorflow_1_goes_on_from_what_the_callback_wrote(
         )
         losses += history.history["loss"]
     (meta,) = tmp_path.glob("*.meta")
+    steps = {name: training.arrays[key] for key, name in training.feeds.items()}
     rest = tf115(
         "session",
-        {f"step/{name}": training.arrays[k][half:] for k, name in training.feeds.items()},
+        {f"step/{name}": values[half:] for name, values in steps.items()},
         {
             "meta": meta,
             "checkpoint": meta.with_suffix(""),

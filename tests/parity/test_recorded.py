@@ -129,7 +129,8 @@ def clipped_gradient_tensors(meta):
 
     The gradients stand in the order of the trainable variables.
     """
-    norms = [n for n in meta.graph.nodes.values() if n.name.startswith("global_norm/L2")]
+    nodes = meta.graph.nodes.values()
+    norms = [node for node in nodes if node.name.startswith("global_norm/L2")]
     names = meta.collections["trainable_variables"]
     return {
         name.removesuffix(":0"): str(node.inputs[0])

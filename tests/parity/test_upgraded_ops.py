@@ -19,8 +19,8 @@ def main(arrays, args):
             [values, values], boundaries, name="buckets"
         )
         results = session.run(buckets, {values: arrays["values"]})
-        graph_def = graph.as_graph_def().SerializeToString()
-    return {"graph": graph_def.hex().encode(), "first": results[0], "second": results[1]}
+        text = graph.as_graph_def().SerializeToString().hex().encode()
+    return {"graph": text, "first": results[0], "second": results[1]}
 """
 
 

@@ -1,5 +1,6 @@
 """How newer ops are said in the words of TensorFlow 1.15, one op family a file."""
 
+from keras_metagraph.export.rewrites.convolution import REWRITES as CONVOLUTION
 from keras_metagraph.export.rewrites.counting import REWRITES as COUNTING
 from keras_metagraph.export.rewrites.math import REWRITES as MATH
 from keras_metagraph.export.rewrites.matrix import REWRITES as MATRIX
@@ -9,4 +10,11 @@ from keras_metagraph.export.rewrites.slicing import REWRITES as SLICING
 
 __all__ = ["REWRITES"]
 
-REWRITES: dict[str, Rewrite] = {**RANDOM, **MATRIX, **COUNTING, **SLICING, **MATH}
+REWRITES: dict[str, Rewrite] = {
+    **CONVOLUTION,
+    **COUNTING,
+    **MATH,
+    **MATRIX,
+    **RANDOM,
+    **SLICING,
+}

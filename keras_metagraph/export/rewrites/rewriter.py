@@ -9,6 +9,8 @@ import tensorflow as tf
 from keras_metagraph.export.nodes import attr, const_node, make_node
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 
+_SHAPES = "_output_shapes"
+
 Rewrite = Callable[["Rewriter"], str | None]
 """Rewrites one node in place; returns why it cannot, or None if it is done."""
 
@@ -38,6 +40,14 @@ class Rewriter:
     def producer(self, index: int) -> Node | None:
         """The node that makes an input; None for a function's argument."""
         return self.graph.nodes.get(self.input(index).node)
+
+    def shape(self, index: int) -> list[int | None] | None:
+        """The static shape of an input, as the trace knew it; None for any rank."""
+        return _recorded_shape(self.producer(index), self.input(index).index)
+
+    def output_shape(self) -> list[int | None] | None:
+        """The static shape of the node's first output, as the trace knew it."""
+        return _recorded_shape(self.node, 0)
 
     def constant(self, index: int) -> Any:
         """The value of an input that is a constant, else None."""
@@ -76,3 +86,15 @@ class Rewriter:
         self.node.op = op
         self.node.inputs = list(inputs)
         self.node.attrs = {key: attr(value) for key, value in attrs.items()}
+
+
+def _recorded_shape(node: Node | None, index: int) -> list[int | None] | None:
+    """The shape of an output that a node's note or its op tells."""
+    if node is None:
+        return None
+    shape = None
+    if _SHAPES in node.attrs and index < len(node.attrs[_SHAPES].list.shape):
+        shape = tf.TensorShape(node.attrs[_SHAPES].list.shape[index])
+    elif node.op == "Placeholder":
+        shape = tf.TensorShape(node.attrs["shape"].shape)
+    return None if shape is None or shape.rank is None else list(shape.as_list())

@@ -1,11 +1,12 @@
 """The order in which a TensorFlow 1 session ran the nodes of a graph.
 
-Where nothing in the graph orders a read of a variable and an update of it, the session
-still had an order, the same at every step: BERT's optimizer, for one, assigns the global
-step beside the learning rate that reads it, and its runs took the new value. The rule is
-that of the executor (`core/common_runtime/executor.cc`, `ScheduleReady`): of the nodes
-that became ready, cheap ones go on in the same thread, the last expensive one too if
-there are none; the others go to the thread pool, which takes the newest first.
+Where nothing in the graph orders a read of a variable and an update of it, the
+session still had an order, the same at every step: BERT's optimizer, for one, assigns
+the global step beside the learning rate that reads it, and its runs took the new
+value. The rule is that of the executor (`core/common_runtime/executor.cc`,
+`ScheduleReady`): of the nodes that became ready, cheap ones go on in the same thread,
+the last expensive one too if there are none; the others go to the thread pool, which
+takes the newest first.
 """
 
 from collections import deque
@@ -13,10 +14,36 @@ from collections import deque
 from keras_metagraph.graph.ir import Graph, Node
 
 _CHEAP = frozenset(
-    "Const ControlTrigger Enter Exit ExpandDims Identity IdentityN LoopCond Merge "
-    "NextIteration NoOp Placeholder PlaceholderWithDefault PreventGradient Rank "
-    "RefEnter RefExit RefIdentity RefMerge RefNextIteration RefSwitch Reshape Shape "
-    "ShapeN Size Squeeze StopGradient Switch".split()
+    {
+        "Const",
+        "ControlTrigger",
+        "Enter",
+        "Exit",
+        "ExpandDims",
+        "Identity",
+        "IdentityN",
+        "LoopCond",
+        "Merge",
+        "NextIteration",
+        "NoOp",
+        "Placeholder",
+        "PlaceholderWithDefault",
+        "PreventGradient",
+        "Rank",
+        "RefEnter",
+        "RefExit",
+        "RefIdentity",
+        "RefMerge",
+        "RefNextIteration",
+        "RefSwitch",
+        "Reshape",
+        "Shape",
+        "ShapeN",
+        "Size",
+        "Squeeze",
+        "StopGradient",
+        "Switch",
+    }
 )
 _BACK_EDGES = {"NextIteration", "RefNextIteration"}
 

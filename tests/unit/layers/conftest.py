@@ -43,7 +43,9 @@ class GraphCase:
             # Built before anything runs: they add outputs to If and While.
             self._gradients = self._build_gradients(outputs.values())
             self._session = v1.Session()
-            self._session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+            self._session.run(
+                [v1.global_variables_initializer(), v1.tables_initializer()]
+            )
             names = {v.op.name: v for v in self._variables}
             self.values = self._session.run(names) if names else {}
         self.graph = repair(graph_from_proto(self.graph_def))

@@ -31,9 +31,7 @@ class Written:
             self.path = saver.save(self.session, str(folder / "model"), 0)
 
     def step(self, x, label):
-        return self.session.run(
-            ["loss:0", "train_op"], {"x:0": x, "label:0": label}
-        )[0]
+        return self.session.run(["loss:0", "train_op"], {"x:0": x, "label:0": label})[0]
 
 
 @pytest.fixture

@@ -66,7 +66,9 @@ def test_all_values_are_those_of_the_checkpoint(export):
     assert sorted(result.values) == ["noise", "slot", "unused", "w"]
     for name, value in result.values.items():
         np.testing.assert_array_equal(value, reader.get_tensor(name))
-    assert not (result.initialized or result.dropped or result.untrainable)
+    assert not result.initialized
+    assert not result.dropped
+    assert not result.untrainable
 
 
 def test_what_the_outputs_need_is_never_made_up(export):

@@ -42,7 +42,8 @@ class Case:
         for _ in range(steps):
             expected = self.session.run(fetches, feeds)
             found = self.executor.run(fetches, feeds)
-            for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
+            pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
+            for one, other in pairs:
                 if other is not None:
                     np.testing.assert_allclose(one, other, rtol=1e-6)
         with self.session.graph.as_default():
