@@ -188,8 +188,11 @@ def unpack(text: str) -> Graph:
         UntrustedContentError: If it holds ops that are not run.
         UnsupportedOpError: If it holds ops that nobody knows.
     """
+    unpacker = zlib.decompressobj()
     try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text), _MAX_GRAPH_BYTES)
+        data = unpacker.decompress(base64.b64decode(text), _MAX_GRAPH_BYTES)
+        if not unpacker.eof:
+            raise ValueError("its end is missing")
         graph_def = tf.compat.v1.GraphDef.FromString(data)
     except (ValueError, zlib.error, DecodeError) as error:
         raise FormatError(
