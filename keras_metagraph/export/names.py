@@ -153,6 +153,9 @@ def _weight_names(model: Any) -> dict[int, str]:
         for variable in inner.variables:
             names[id(variable)] = prefix + _inside(variable.path, inner.name)
         for layer in inner.layers:
+            # The layer that runs a graph of TensorFlow 1 has that graph's own names.
+            for name, variable in getattr(layer, "variable_map", {}).items():
+                names[id(variable)] = prefix + name
             if isinstance(layer, keras.Model) and id(layer) not in seen:
                 seen.add(id(layer))
                 queue.append((layer, f"{prefix}{layer.name}/"))

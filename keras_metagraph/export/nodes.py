@@ -9,7 +9,7 @@ from keras_metagraph.graph.ir import AttrValue, Node, TensorName
 
 
 def attr(value: Any) -> AttrValue:
-    """An attribute: a dtype, a shape, a number, a text, dtypes in a list, a tensor.
+    """An attribute: a dtype, a shape, a number, a text, dtypes or texts in a list, a tensor.
 
     Example:
         >>> attr(tf.float32).type
@@ -28,6 +28,8 @@ def attr(value: Any) -> AttrValue:
         result.f = value
     elif isinstance(value, str):
         result.s = value.encode("utf-8")
+    elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+        result.list.s.extend(each.encode("utf-8") for each in value)
     elif isinstance(value, list):
         result.list.type.extend(dtype.as_datatype_enum for dtype in value)
     else:

@@ -60,14 +60,21 @@ def _walk(
     seen = {node}
     while queue:
         place, live = queue.popleft()
+        held = _held(live)
         for attribute in object_graph.nodes[place].attributes:
-            if id(live) in variables:
-                yield variables[id(live)], attribute.checkpoint_key
+            if id(held) in variables:
+                yield variables[id(held)], attribute.checkpoint_key
         children = view.children(live)
         for child in object_graph.nodes[place].children:
             if child.local_name in children and child.node_id not in seen:
                 seen.add(child.node_id)
                 queue.append((child.node_id, children[child.local_name]))
+
+
+def _held(live: Any) -> Any:
+    """The `tf.Variable` in a `keras.Variable`; any other object itself."""
+    held = getattr(live, "value", live)
+    return live if callable(held) else held  # tf.Variable.value is a method
 
 
 def _stored(object_graph: TrackableObjectGraph) -> Iterator[tuple[str, str]]:

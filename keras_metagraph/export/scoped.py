@@ -5,9 +5,11 @@ ends at a slash.
 """
 
 from keras_metagraph.errors import SignatureError
-from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.export.nodes import attr
+from keras_metagraph.graph.ir import Graph, Node, TensorName
 
 UNBOUND = "unbound_inputs"
+_COLOCATION, _BESIDE = "_class", "loc:@"
 _UNBOUND_PREFIX = "$unbound_inputs_"
 
 
@@ -68,5 +70,20 @@ def take_scope(graph: Graph, scope: str) -> list[str]:
             without_scope(name, scope) for name in node.control_inputs if name in kept
         ]
         node.name = without_scope(node.name, scope)
+        _rename_colocation(node, scope)
         graph.add(node)
     return list(unbound)
+
+
+def _rename_colocation(node: Node, scope: str) -> None:
+    """Keeps a node beside those of its scope that it stood beside."""
+    if _COLOCATION not in node.attrs:
+        return
+    beside = [
+        name.decode("utf-8").removeprefix(_BESIDE)
+        for name in node.attrs[_COLOCATION].list.s
+    ]
+    inside = [without_scope(name, scope) for name in beside if in_scope(name, scope)]
+    del node.attrs[_COLOCATION]
+    if inside:
+        node.attrs[_COLOCATION] = attr([f"{_BESIDE}{name}" for name in inside])

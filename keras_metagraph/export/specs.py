@@ -114,7 +114,10 @@ def to_spec(value: Any, any_batch: bool = False) -> Any:
         return tf.SparseTensorSpec(dims, tf.as_dtype(dtype))
     if getattr(value, "ragged", False):
         return tf.RaggedTensorSpec(dims, tf.as_dtype(dtype))
-    return tf.TensorSpec(dims, tf.as_dtype(dtype), name=getattr(value, "name", None))
+    name = getattr(value, "name", None)
+    # A tensor is called `data_1:0`, which is no name for a placeholder.
+    name = name.partition(":")[0] if isinstance(name, str) else None
+    return tf.TensorSpec(dims, tf.as_dtype(dtype), name=name)
 
 
 def _composite_spec(value: Any) -> Any:

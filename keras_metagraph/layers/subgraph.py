@@ -189,16 +189,17 @@ def unpack(text: str) -> Graph:
         UnsupportedOpError: If it holds ops that nobody knows.
     """
     unpacker = zlib.decompressobj()
+    reason: Any = "its end is missing"
     try:
         data = unpacker.decompress(base64.b64decode(text), _MAX_GRAPH_BYTES)
-        if not unpacker.eof:
-            raise ValueError("its end is missing")
         graph_def = tf.compat.v1.GraphDef.FromString(data)
     except (ValueError, zlib.error, DecodeError) as error:
+        reason, graph_def = error, None
+    if graph_def is None or not unpacker.eof:
         raise FormatError(
-            f"The graph in the configuration of a layer cannot be read: {error}.",
+            f"The graph in the configuration of a layer cannot be read: {reason}.",
             fix="save the model again; the file is damaged.",
-        ) from error
+        )
     check_structure(tf.compat.v1.MetaGraphDef(graph_def=graph_def))
     graph = graph_from_proto(graph_def)
     require_safe(graph)

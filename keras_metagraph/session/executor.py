@@ -61,9 +61,10 @@ class SessionExecutor:
         """
         feeds = dict(feeds or {})
         names = tf.nest.flatten(fetches)
-        runner = self.function(names, list(feeds))
-        values = runner(list(feeds.values()))
-        arrays = [None if value is None else value.numpy() for value in values]
+        with tf.init_scope():  # the caller may be inside a graph of TensorFlow 1
+            runner = self.function(names, list(feeds))
+            values = runner(list(feeds.values()))
+            arrays = [None if value is None else value.numpy() for value in values]
         return tf.nest.pack_sequence_as(fetches, arrays)
 
     def function(

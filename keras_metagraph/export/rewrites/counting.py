@@ -10,8 +10,6 @@ def rewrite_dense_bincount(rewriter: Rewriter) -> str | None:
     """Counts the integers of each row of a vector or matrix."""
     values, size = rewriter.input(0), rewriter.input(1)
     rows = _weighted_rows(rewriter, values, size, weights=2)
-    if isinstance(rows, str):
-        return rows
     axis = rewriter.add_constant("axis", -2, tf.int32)
     _finish(rewriter, "Sum", [rows, axis], keep_dims=False, Tidx=tf.int32)
     return None
@@ -21,8 +19,6 @@ def rewrite_ragged_bincount(rewriter: Rewriter) -> str | None:
     """Counts the integers of each row of a ragged matrix."""
     splits, values, size = (rewriter.input(place) for place in range(3))
     rows = _weighted_rows(rewriter, values, size, weights=3)
-    if isinstance(rows, str):
-        return rows
     row_of_value, row_count = _rows_of_values(rewriter, splits, values)
     _finish(
         rewriter,
@@ -36,10 +32,9 @@ def rewrite_ragged_bincount(rewriter: Rewriter) -> str | None:
 
 def _weighted_rows(
     rewriter: Rewriter, values: TensorName, size: TensorName, weights: int
-) -> TensorName | str:
+) -> TensorName:
     """One-hot rows of the values, times the weights if there are any."""
     index, dtype = rewriter.dtype("Tidx"), rewriter.dtype("T")
-    given = rewriter.constant(weights)
     rows = rewriter.add(
         "OneHot",
         "OneHot",
@@ -53,10 +48,9 @@ def _weighted_rows(
         TI=index,
         axis=-1,
     )
+    given = rewriter.constant(weights)
     if _binary(rewriter) or (given is not None and not given.size):
         return rows
-    if given is None:
-        return "whether it has weights is only known when it runs"
     last = rewriter.add_constant("last_axis", -1, tf.int32)
     factors = rewriter.add(
         "ExpandDims", "ExpandDims", [rewriter.input(weights), last], T=dtype
