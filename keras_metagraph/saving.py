@@ -104,14 +104,13 @@ def export_meta_graph(
         target=target,
     )
     exported, meta_graph_def = _export(model, options)
-    values = _values(model, exported, export_scope, checkpoint)
+    values = None
+    if checkpoint is not None:
+        values = _values(model, exported, export_scope, checkpoint)
     if filename is not None:
         path = os.fspath(filename)
         content = _encode(meta_graph_def, as_text or path.endswith(_TEXT_ENDINGS))
-        if checkpoint is None:
-            _write_file(path, content)
-        else:
-            _write_with_values(path, content, values)
+        _write_graph(path, content, values)
     return meta_graph_def
 
 
@@ -253,8 +252,11 @@ def _encode(meta_graph_def: Any, as_text: bool) -> bytes:
     return bytes(meta_graph_def.SerializeToString(deterministic=True))
 
 
-def _write_with_values(path: str, content: bytes, values: Mapping[str, Any]) -> None:
-    """Writes a graph and the checkpoint beside it."""
+def _write_graph(path: str, content: bytes, values: Mapping[str, Any] | None) -> None:
+    """Writes a graph, and the checkpoint beside it if there are values for one."""
+    if values is None:
+        _write_file(path, content)
+        return
     prefix = os.path.splitext(path)[0]
     if meta_path(prefix) == path:
         write_checkpoint(prefix, values, content, write_state=False)

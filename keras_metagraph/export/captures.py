@@ -5,6 +5,7 @@ tensors become constants, and large ones variables, for which a graph has no roo
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from keras_metagraph.export.trace import Trace
 from keras_metagraph.graph.ir import Graph, TensorName
 
 _LARGEST_CONSTANT = 1 << 20  # bytes
+_LOOKUPS = re.compile("Lookup|HashTable|_lookup_table_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,5 +192,5 @@ def _is_large(external: Any) -> bool:
 
 def _new_name(graph: Graph, layer: str, kind: str) -> str:
     """A name in the layer's scope; scopes that only a lookup opens are left out."""
-    parts = [part for part in layer.split("/") if part and "Lookup" not in part]
+    parts = [part for part in layer.split("/") if part and not _LOOKUPS.search(part)]
     return graph.unique_name(node_name("/".join([*parts, kind])))

@@ -209,7 +209,7 @@ def _encode(name: str, value: Any, graph: Graph) -> tuple[str, Any]:
         ("float_list", float),
     ):
         if isinstance(value, types):
-            return kind, value
+            return kind, types(value)
     return "", value
 
 

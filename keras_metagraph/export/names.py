@@ -34,6 +34,7 @@ _CENTERED_RMSPROP = {
 }
 _MOVING_AVERAGE = {"average": "ExponentialMovingAverage"}
 
+_NUMBER = re.compile(r"_\d+$")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\\/-]")
 _FIRST_IN_NAMES = re.compile(r"[A-Za-z0-9.]")
 
@@ -188,6 +189,7 @@ def _optimizer_names(
     inner = getattr(optimizer, "inner_optimizer", None)
     inherited = {id(v) for v in inner.variables} if inner is not None else set()
     own = [v for v in optimizer.variables if id(v) not in inherited]
+    own_name = _without_number(optimizer)
     suffixes = _suffixes(optimizer)
     slots = _slots(own, weights)
     for variable in own:
@@ -198,13 +200,21 @@ def _optimizer_names(
             known = suffixes.get(slot)
             yield (
                 variable,
-                f"{weight}/{known}" if known else f"{optimizer.name}/{weight}/{slot}",
+                f"{weight}/{known}" if known else f"{own_name}/{weight}/{slot}",
             )
         else:
             name = _inside(variable.path, optimizer.name)
-            yield variable, f"{optimizer.name}/{name}"
+            yield variable, f"{own_name}/{name}"
     if inner is not None:
         yield from _optimizer_names(inner, weights, main)
+
+
+def _without_number(optimizer: Any) -> str:
+    """The optimizer's name, but for the number of its kind in this process."""
+    name = str(optimizer.name)
+    base = _NUMBER.sub("", name)
+    made_by_keras = base.replace("_", "") == type(optimizer).__name__.lower()
+    return base if made_by_keras else name
 
 
 def _suffixes(optimizer: Any) -> dict[str, str]:

@@ -42,7 +42,7 @@ def find_variables(
         found = {**best, **found}
     for full_name, key in _stored(object_graph):
         # Another class of model, or another Keras: by the names of the variables.
-        name = names.get(full_name)
+        name = names.get(full_name) or names.get(full_name.partition("/")[2])
         if name is not None:
             found.setdefault(name, key)
     return found

@@ -304,7 +304,9 @@ def _labels_of_loss(loss: Any, outputs: Any, model: Any) -> Any:
     flat = tf.nest.flatten(outputs)
     losses = [loss] * len(flat)
     if isinstance(loss, Mapping):
-        names = list(outputs) if isinstance(outputs, Mapping) else model.output_names
+        # tf.nest flattens dicts by sorted key.
+        keyed = isinstance(outputs, Mapping)
+        names = sorted(outputs) if keyed else model.output_names
         losses = [loss.get(name) for name in names]
     elif isinstance(loss, list | tuple):
         flat_losses = list(loss)

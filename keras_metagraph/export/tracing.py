@@ -98,7 +98,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
             )
         except ExportError:
-            if _has_no_loss(model, _STEPS[kind]):
+            if _cannot_run(model, _STEPS[kind]):
                 continue  # `fit` and `evaluate` could not run it either.
             raise
         graphs.append(
@@ -131,10 +131,11 @@ def _check(model: Any) -> None:
         )
 
 
-def _has_no_loss(model: Any, step: str) -> bool:
-    """Whether a step is Keras's own and the model is compiled without a loss."""
+def _cannot_run(model: Any, step: str) -> bool:
+    """Whether a step is Keras's own, and the model compiled without what it needs."""
     own = getattr(type(model), step) is getattr(keras.Model, step)
-    return own and getattr(model, "loss", None) is None
+    no_optimizer = step == "train_step" and getattr(model, "optimizer", None) is None
+    return own and (no_optimizer or getattr(model, "loss", None) is None)
 
 
 def _apart(structure: Any, known: dict[str, NamedSpec], kind: str) -> Any:

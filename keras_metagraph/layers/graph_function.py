@@ -19,10 +19,15 @@ from keras_metagraph.graph.passes.feeds import cut_feeds
 from keras_metagraph.graph.passes.fold_conditions import fold_conditions
 from keras_metagraph.graph.passes.repair_attributes import recorded_shape
 from keras_metagraph.graph.passes.structure import prune, structure
-from keras_metagraph.layers.graph_ops import control_flow, resources, tensor_arrays
+from keras_metagraph.layers.graph_ops import (
+    control_flow,
+    recurrent,
+    resources,
+    tensor_arrays,
+)
 from keras_metagraph.layers.graph_ops.builder import GraphBuilder, VariableRef
 
-HANDLER_FAMILIES = (control_flow, resources, tensor_arrays)
+HANDLER_FAMILIES = (control_flow, recurrent, resources, tensor_arrays)
 """The modules whose handlers the registry holds."""
 
 _UPDATES = (

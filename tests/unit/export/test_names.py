@@ -144,6 +144,19 @@ def test_a_subclass_of_an_optimizer_makes_no_claim_about_its_slots():
     assert "mine/dense/kernel/momentum" in names_of(model)
 
 
+def test_the_number_of_an_optimizer_in_its_process_is_no_part_of_the_name():
+    for name in ("adam", "rmsprop"):
+        keras.optimizers.get(name)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    for optimizer, name in (
+        (keras.optimizers.RMSprop(), "rmsprop/learning_rate"),
+        (keras.optimizers.Adam(name="adam_7"), "adam/learning_rate"),
+        (keras.optimizers.Adam(name="mine_7"), "mine_7/learning_rate"),
+    ):
+        model.compile(optimizer, "mse")
+        assert name in names_of(model)
+
+
 def test_a_wrapped_optimizer_keeps_its_names_and_the_step():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, use_bias=False)])
     inner = keras.optimizers.Adam(name="inner")
