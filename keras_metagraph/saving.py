@@ -21,6 +21,7 @@ from keras_metagraph.export.names import named_variables
 from keras_metagraph.export.options import GRAPHS, ExportOptions
 from keras_metagraph.export.original import export_original, original_values
 from keras_metagraph.export.scoped import in_scope, without_scope
+from keras_metagraph.export.tracing import check_model
 
 _TEXT_ENDINGS = (".pbtxt", ".txt")
 
@@ -197,6 +198,7 @@ def variable_values(model: Any) -> dict[str, Any]:
 
 def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
     """Exports with what the model itself adds, and says what 1.15 cannot run."""
+    check_model(model)
     options = dataclasses.replace(
         options,
         signatures=_with_own(model, "meta_graph_signatures", options.signatures),

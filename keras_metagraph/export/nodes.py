@@ -9,7 +9,7 @@ from keras_metagraph.graph.ir import AttrValue, Node, TensorName
 
 
 def attr(value: Any) -> AttrValue:
-    """An attribute: a dtype, a shape, a number, a text, dtypes or texts in a list, a tensor.
+    """An attribute: a dtype, shape, number, text, tensor; dtypes or texts in a list.
 
     Example:
         >>> attr(tf.float32).type

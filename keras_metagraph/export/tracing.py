@@ -1,6 +1,7 @@
 """Decides which graphs of a model are traced, and on what."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,6 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
     Raises:
         ExportError: If the model cannot be traced.
     """
-    _check(model)
     inputs = input_specs(model, options.inputs)
     predict = trace_predict(model, plain_specs(inputs))
     named_inputs = {leaf.name: leaf for leaf in named_leaves(inputs)}
@@ -97,10 +97,15 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 _STEPS[kind],
                 (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
             )
-        except ExportError:
-            if _cannot_run(model, _STEPS[kind]):
-                continue  # `fit` and `evaluate` could not run it either.
-            raise
+        except ExportError as error:
+            if not _cannot_run(model, _STEPS[kind]):
+                raise
+            warnings.warn(
+                f"The {kind} graph is left out: the model is compiled without loss or "
+                f"optimizer, and Keras cannot run it either. {error.problem}",
+                stacklevel=6,
+            )
+            continue
         graphs.append(
             TracedGraph(
                 kind,
@@ -116,7 +121,12 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
     return inputs, graphs
 
 
-def _check(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Refuses what is no Keras model, or none that TensorFlow runs.
+
+    Raises:
+        ExportError: In these cases.
+    """
     if not isinstance(model, keras.Model):
         raise ExportError(
             f"Expected a keras.Model. Received: {model!r}",

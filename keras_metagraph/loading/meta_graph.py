@@ -127,6 +127,19 @@ class LoadedMetaGraph:
         return None
 
     @functools.cached_property
+    def gradient_overrides(self) -> list[str]:
+        """Nodes of the model whose gradient was Python code, which no file holds.
+
+        The graph's own train op has that gradient in it; Keras differentiates these
+        nodes as they are (`tf.custom_gradient`, `Graph.gradient_override_map`).
+        """
+        outputs = [TensorName.parse(t) for t in self.interface.outputs.values()]
+        fed = {TensorName.parse(t) for t in self.interface.inputs.values()}
+        names, _ = cone(self.graph, outputs, fed)
+        nodes = self.graph.nodes
+        return sorted(n for n in names if "_gradient_op_type" in nodes[n].attrs)
+
+    @functools.cached_property
     def collections(self) -> dict[str, list[Any]]:
         """The collections of the file by name.
 

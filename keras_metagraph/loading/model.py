@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import warnings
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -86,10 +87,10 @@ class MetaGraphModel(keras.Model):
             **kwargs: As in `keras.Model.compile`.
         """
         super().compile(optimizer, *args, **kwargs)
-        if isinstance(self.optimizer, TrainOp):
-            step = self.meta_graph.global_step
-            if step is not None:
-                self.optimizer.bind(step)
+        if not self.trains_with_graph:
+            self._warn_of_gradients()
+        elif self.meta_graph.global_step is not None:
+            self.optimizer.bind(self.meta_graph.global_step)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as the model was when its config was made.
@@ -233,6 +234,16 @@ class MetaGraphModel(keras.Model):
             )
         )
         return model
+
+    def _warn_of_gradients(self) -> None:
+        names = self.meta_graph.gradient_overrides
+        if names:
+            warnings.warn(
+                "Keras differentiates these nodes as they are, but the program that "
+                "wrote the graph gave them gradients of its own, which are in no file: "
+                f"{names}. Only the graph's own train op has them.",
+                stacklevel=3,
+            )
 
     def _feeds(self, data: Any, *, training: bool) -> dict[str, Any]:
         """The feeds of a batch: inputs, labels, flags and constants."""

@@ -147,7 +147,9 @@ class SessionExecutor:
         roots = self._roots([*fetches, *feeds])[: len(fetches)]
         names, used = cone(self.graph, roots, set(fed))
         early, _ = cone(self.graph, self._roots(before), set(fed))
-        part = self._importable(names, roots, fed, early)
+        if _updated_first(self.graph.subgraph(names), early):
+            return self._in_turn(fetches, feeds, before)
+        part = self._importable(names, roots, fed)
         require_safe(part)
         self._initialize_tables(names)
         # A feed that nothing needs is accepted and ignored, as in TensorFlow 1.
@@ -189,17 +191,27 @@ class SessionExecutor:
 
         return runner
 
+    def _in_turn(
+        self, fetches: Sequence[str], feeds: Sequence[str], before: Sequence[str]
+    ) -> Runner:
+        """Runs what is wanted as it was before, and then all the rest."""
+        rest = [name for name in fetches if name not in before]
+        first, second = self.function(before, feeds), self.function(rest, feeds)
+
+        def runner(values: Sequence[Any]) -> list[Any]:
+            found = dict(zip(before, first(values), strict=True))
+            found |= zip(rest, second(values), strict=True)
+            return [found[name] for name in fetches]
+
+        return runner
+
     def _importable(
-        self,
-        names: set[str],
-        roots: Sequence[TensorName],
-        fed: Sequence[TensorName],
-        early: set[str],
+        self, names: set[str], roots: Sequence[TensorName], fed: Sequence[TensorName]
     ) -> Graph:
         """The nodes to import: no variables, no fed placeholders, private tables."""
         cut = {tensor.node for tensor in fed}
         part = self.graph.subgraph(names)
-        part = prepare_for_session(part, early)
+        part = prepare_for_session(part)
         part = Graph(
             {n: v for n, v in part.nodes.items() if n not in self.variables},
             part.functions,
@@ -268,6 +280,14 @@ class SessionExecutor:
             self._initialized.add(table)
             for operation in self._tables[table]:
                 self.function([operation], [])([])
+
+
+def _updated_first(graph: Graph, early: set[str]) -> bool:
+    """Whether a session updated a variable before some of `early` had read it."""
+    if not early:
+        return False
+    asked, usual = prepare_for_session(graph, early), prepare_for_session(graph)
+    return bool(graph_to_proto(asked) != graph_to_proto(usual))
 
 
 def cone(

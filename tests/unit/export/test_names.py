@@ -149,7 +149,7 @@ def test_the_number_of_an_optimizer_in_its_process_is_no_part_of_the_name():
         keras.optimizers.get(name)
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     for optimizer, name in (
-        (keras.optimizers.RMSprop(), "rmsprop/learning_rate"),
+        (keras.optimizers.RMSprop(), "rm_sprop/learning_rate"),
         (keras.optimizers.Adam(name="adam_7"), "adam/learning_rate"),
         (keras.optimizers.Adam(name="mine_7"), "mine_7/learning_rate"),
     ):

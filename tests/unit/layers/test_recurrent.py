@@ -50,9 +50,8 @@ def lstm(fused):
             else:
                 gates = tf.matmul(tf.concat([step, h], 1), w) + b
                 i, j, f, o = tf.split(gates, 4, 1)
-                new = tf.sigmoid(i + c * peepholes[0]) * tf.tanh(j)
-                new += c * tf.sigmoid(f + 1.0 + c * peepholes[1])
-                c = new
+                kept = c * tf.sigmoid(f + 1.0 + c * peepholes[1])
+                c = kept + tf.sigmoid(i + c * peepholes[0]) * tf.tanh(j)
                 h = tf.tanh(c) * tf.sigmoid(o + c * peepholes[2])
         return {"x": x}, {"c": c, "h": h}
 

@@ -173,3 +173,21 @@ def test_names_by_which_nothing_can_be_fetched(written):
     with pytest.raises(SignatureError) as caught:
         model.meta_graph.fetch("MatMull:0", "other")
     assert caught.value.findings == ("MatMull:0; nearest: MatMul", "other:0")
+
+
+def test_gradients_that_no_file_holds_are_told(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+
+        @tf.custom_gradient
+        def doubled(value):
+            return tf.identity(value), lambda upstream: 2.0 * upstream
+
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        w = v1.get_variable("w", [2, 1], use_resource=False)
+        doubled(tf.matmul(x, w) * 1.0)
+        tf.identity(doubled(tf.matmul(x, w)), name="y")
+        session.run(v1.global_variables_initializer())
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+    model = load_from_meta_graph(path, outputs="y:0")
+    with pytest.warns(UserWarning, match="gradients of its own"):
+        model.compile("sgd", "mse")
