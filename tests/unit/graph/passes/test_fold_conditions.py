@@ -111,6 +111,20 @@ def test_which_branch_was_taken():
     assert tf.make_ndarray(source.attrs["value"].tensor) == 1
 
 
+def test_merge_that_waits_for_the_other_branch():
+    def build(p):
+        x = v1.placeholder(tf.float32, [], "x")
+        false, true = tf.raw_ops.Switch(data=x, pred=p)
+        with tf.control_dependencies([tf.sin(false)]):
+            inner = tf.raw_ops.Merge(inputs=[tf.cos(true), tf.tan(true)])
+        outer = tf.raw_ops.Merge(inputs=[inner.output, tf.exp(true)])
+        tf.identity(outer.output, "y")
+
+    _, needed = folded(build, True)
+    assert "Exp" in ops(needed)
+    assert not {"Cos", "Tan"} & ops(needed)
+
+
 def test_functional_condition_becomes_a_call():
     def build(p):
         v1.enable_control_flow_v2()

@@ -126,6 +126,18 @@ def test_conditions_of_one_predicate_one_behind_the_other():
     assert len(conditions_in(graph)) == 3
 
 
+def test_conditions_of_one_predicate_and_one_scope():
+    def build(p, x):
+        for _ in range(3):
+            false, true = tf.raw_ops.Switch(data=x, pred=p)
+            inputs = [tf.sin(false), tf.exp(true)]
+            x = tf.raw_ops.Merge(inputs=inputs).output
+        tf.identity(x, "y")
+
+    graph = structure(graph_of(build), ["y"])
+    assert len(conditions_in(graph)) == 3
+
+
 def test_conditions_of_one_predicate_side_by_side():
     def build(p, x):
         a = v1.cond(p, lambda: tf.exp(x), lambda: tf.sin(x))

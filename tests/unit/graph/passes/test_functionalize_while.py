@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_metagraph.errors import PassError
 from keras_metagraph.graph.from_proto import graph_from_proto
-from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.passes.frames import find_frames
 from keras_metagraph.graph.passes.functionalize_while import functionalize_while
@@ -172,6 +172,19 @@ def test_effects_of_an_iteration():
     (loop,) = loops(graph)
     body = graph.functions[loop.attrs["body"].func.name]
     assert "Abort" in ops(body.graph)
+
+
+def test_what_the_next_iteration_waits_for():
+    graph = graph_of(simple)
+    closing = next(n for n in graph.nodes.values() if n.op == "NextIteration")
+    pivot = next(n for n in graph.nodes.values() if n.op == "Switch")
+    graph.add(Node("effect", "NoOp", control_inputs=[f"{pivot.name}"]))
+    closing.control_inputs.append("effect")
+    graph = functionalize_while(graph).graph
+    (loop,) = loops(graph)
+    body = graph.functions[loop.attrs["body"].func.name]
+    assert body.control_results == ["effect"]
+    assert "effect" in body.graph.nodes
 
 
 def test_graph_without_loops():
