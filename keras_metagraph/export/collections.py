@@ -203,13 +203,14 @@ def _encode(name: str, value: Any, graph: Graph) -> tuple[str, Any]:
     if isinstance(value, str):
         node = _node_reference(value, graph)
         return ("node_list", node) if node else ("bytes_list", value.encode("utf-8"))
-    for kind, types in (
-        ("bytes_list", bytes),
-        ("int64_list", int),
-        ("float_list", float),
-    ):
-        if isinstance(value, types):
-            return kind, types(value)
+    kinds: dict[str, Any] = {
+        "bytes_list": bytes,
+        "int64_list": int,
+        "float_list": float,
+    }
+    for kind, plain in kinds.items():
+        if isinstance(value, plain):
+            return kind, plain(value)
     return "", value
 
 

@@ -15,9 +15,8 @@ from keras_metagraph.errors import (
     SignatureError,
     nearest,
 )
-from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph
-from keras_metagraph.layers.subgraph import Request, Subgraph, pack, unpack
+from keras_metagraph.layers.subgraph import Request, Subgraph, pack, parse, unpack
 
 _NO_GRADIENT = re.compile(r"No gradient defined for operation.*\(op type: (\w+)\)")
 _KERAS_NAME = str.maketrans({"/": ">", ">": "\\"})
@@ -51,7 +50,7 @@ class Island(keras.layers.Layer):
 
     Args:
         graph: A repaired graph (`graph.passes.repair`), or a serialized `GraphDef` of
-            one. The layer keeps what it needs of it.
+            one, all of whose ops are looked at. The layer keeps what it needs of it.
         inputs: Names of the tensors that are fed, by input name.
         outputs: Names of the tensors that are returned, by output name.
         variables: All variables of the model, each of which becomes a weight, in this
@@ -99,7 +98,7 @@ class Island(keras.layers.Layer):
             for name, (train, other) in (training_values or {}).items()
         }
         if isinstance(graph, bytes):
-            graph = graph_from_proto(tf.compat.v1.GraphDef.FromString(graph))
+            graph = parse(graph)
         request = Request(
             inputs, outputs, updates, losses, modes, constants or {}, initializers
         )

@@ -33,6 +33,8 @@ from keras_metagraph.layers.graph_function import (
 )
 
 _MAX_GRAPH_BYTES = 2**31 - 1  # as protobuf has it
+_DAMAGED = "The graph in the configuration of a layer cannot be read"
+_SAVE_AGAIN = "save the model again; the file is damaged."
 _SHAPED = {"Enter", "Merge", "RefMerge"}
 _namespaces = itertools.count()
 
@@ -192,14 +194,31 @@ def unpack(text: str) -> Graph:
     reason: Any = "its end is missing"
     try:
         data = unpacker.decompress(base64.b64decode(text), _MAX_GRAPH_BYTES)
+    except (ValueError, zlib.error) as error:
+        reason = error
+    if not unpacker.eof:
+        raise FormatError(f"{_DAMAGED}: {reason}.", fix=_SAVE_AGAIN)
+    return parse(data)
+
+
+def parse(data: bytes) -> Graph:
+    """Reads a serialized `GraphDef`, and looks at all that would run.
+
+    Args:
+        data: The bytes.
+
+    Returns:
+        The graph.
+
+    Raises:
+        FormatError: If it cannot be read.
+        UntrustedContentError: If it holds ops that are not run.
+        UnsupportedOpError: If it holds ops that nobody knows.
+    """
+    try:
         graph_def = tf.compat.v1.GraphDef.FromString(data)
-    except (ValueError, zlib.error, DecodeError) as error:
-        reason, graph_def = error, None
-    if graph_def is None or not unpacker.eof:
-        raise FormatError(
-            f"The graph in the configuration of a layer cannot be read: {reason}.",
-            fix="save the model again; the file is damaged.",
-        )
+    except DecodeError as error:
+        raise FormatError(f"{_DAMAGED}: {error}.", fix=_SAVE_AGAIN) from error
     check_structure(tf.compat.v1.MetaGraphDef(graph_def=graph_def))
     graph = graph_from_proto(graph_def)
     require_safe(graph)

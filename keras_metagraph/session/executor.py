@@ -15,6 +15,8 @@ from keras_metagraph.audit.policy import require_safe
 from keras_metagraph.errors import SignatureError, nearest
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import prepare_for_session
+from keras_metagraph.graph.passes.resource_handles import resource_handles
+from keras_metagraph.graph.passes.resource_variables import resource_variables
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
 
@@ -286,7 +288,9 @@ def _updated_first(graph: Graph, early: set[str]) -> bool:
     """Whether a session updated a variable before some of `early` had read it."""
     if not early:
         return False
-    asked, usual = prepare_for_session(graph, early), prepare_for_session(graph)
+    graph = resource_handles(graph).graph
+    asked = resource_variables(graph, early).graph
+    usual = resource_variables(graph).graph
     return bool(graph_to_proto(asked) != graph_to_proto(usual))
 
 

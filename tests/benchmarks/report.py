@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import gc
+import multiprocessing
 import os
 import platform
 import shutil
@@ -10,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -53,6 +55,16 @@ def arguments(description: str) -> argparse.Namespace:
     if given.quick:
         given.rounds = 1
     return given
+
+
+def isolated(function: Callable[..., Result], *arguments: object) -> Result:
+    """Calls a function in a process of its own.
+
+    TensorFlow keeps the variables of a model that was trained after the model is gone,
+    and the next figure would be one of a machine that is short of memory.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def timed(action: Callable[[], Result]) -> tuple[float, Result]:

@@ -20,7 +20,7 @@ import keras
 
 import keras_metagraph as kmg
 from benchmarks import report
-from benchmarks.subjects import Subject, subjects
+from benchmarks.subjects import subjects
 
 _LATER = 3
 _CALLBACK, _SAVE = "MetaGraphCheckpoint", "save_meta_graph"
@@ -52,6 +52,13 @@ class Measured:
     later: report.Series = dataclasses.field(default_factory=report.Series)
     on_disk: report.Series = dataclasses.field(default_factory=report.Series)
     megabytes: float = 0.0
+
+    def add(self, other: "Measured") -> None:
+        """Adds another round."""
+        self.first.seconds += other.first.seconds
+        self.later.seconds += other.later.seconds
+        self.on_disk.seconds += other.on_disk.seconds
+        self.megabytes = other.megabytes
 
 
 Saver = Callable[[Path], None]
@@ -106,11 +113,13 @@ WAYS: dict[str, Callable[[Any], Saver]] = {
 
 
 def measure(
-    subject: Subject, way: Callable[[Any], Saver], measured: Measured, parent: Path
-) -> None:
+    name: str, quick: bool, way: Callable[[Any], Saver], parent: Path
+) -> Measured:
     """Saves a new model several times, with a training step after each save."""
+    (subject,) = subjects(quick, name)
     model, x, y = subject.trained()
     save = way(model)
+    measured = Measured()
     with report.scratch(str(parent)) as folder:
         measured.first.seconds.append(report.timed(lambda: save(folder))[0])
         measured.megabytes = report.megabytes(folder)
@@ -120,9 +129,16 @@ def measure(
             taken, _ = report.timed(lambda: save(folder))
             measured.later.seconds.append(taken)
             measured.on_disk.seconds.append(taken + report.flush(folder))
+    return measured
 
 
-def measure_floor(megabytes: float, measured: Measured, parent: Path) -> None:
+def measure_warm(name: str, quick: bool, way: str, parent: Path) -> Measured:
+    """Measures after what a process does once, such as reading op tables."""
+    measure(subjects(quick=True)[0].name, True, WAYS[way], parent)
+    return measure(name, quick, WAYS[way], parent)
+
+
+def measure_floor(megabytes: float, parent: Path) -> Measured:
     """Writes as many bytes with nothing around it."""
     data = os.urandom(1_000_000)
 
@@ -133,10 +149,8 @@ def measure_floor(megabytes: float, measured: Measured, parent: Path) -> None:
             os.fsync(file.fileno())
 
     with report.scratch(str(parent)) as folder:
-        taken, _ = report.timed(write)
-    measured.megabytes = megabytes
-    for series in (measured.first, measured.later, measured.on_disk):
-        series.seconds.append(taken)
+        taken = report.Series([report.timed(write)[0]])
+    return Measured(taken, taken, taken, megabytes)
 
 
 def show(name: str, results: dict[str, Measured]) -> None:
@@ -165,16 +179,17 @@ def main() -> None:
     given = report.arguments(__doc__.splitlines()[0])
     report.say_where()
     with report.scratch(given.directory) as parent:
-        # What a process does once, such as reading op tables, is no part of a save.
-        for way in WAYS.values():
-            measure(subjects(quick=True)[0], way, Measured(), parent)
         for subject in subjects(given.quick, given.only):
             results = {way: Measured() for way in [*WAYS, _FLOOR]}
             for _ in range(given.rounds):
-                for name, way in WAYS.items():
-                    measure(subject, way, results[name], parent)
+                for way in WAYS:
+                    results[way].add(
+                        report.isolated(
+                            measure_warm, subject.name, given.quick, way, parent
+                        )
+                    )
                 size = results[_CALLBACK].megabytes
-                measure_floor(size, results[_FLOOR], parent)
+                results[_FLOOR].add(measure_floor(size, parent))
             show(subject.name, results)
 
 

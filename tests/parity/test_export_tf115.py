@@ -1,7 +1,7 @@
-"""Keras models go on in real TensorFlow 1.15: the same predictions, the same losses.
+"""Real TensorFlow 1.15 imports what is exported, predicts the same and trains on."""
 
-Dropout is on, and its masks are those that Keras would have drawn.
-"""
+import json
+import textwrap
 
 import keras
 import numpy as np
@@ -9,236 +9,229 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_metagraph import save_meta_graph
+from keras_metagraph.export.specs import watch_data
+from keras_metagraph.saving import export_meta_graph, save_meta_graph, variable_values
+from parity.keras_models import APPLICATIONS, BATCH, MODELS, floats
 
-BATCH, BEFORE, AFTER = 16, 3, 20
-
-
-def mlp():
-    model = keras.Sequential(
-        [
-            keras.Input((6,), name="x"),
-            layers.Dense(16, "relu", kernel_regularizer="l2"),
-            layers.BatchNormalization(),
-            layers.Dropout(0.3),
-            layers.Dense(3, "softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model, {"x": floats(6)}, {"labels": classes(3)}
+STEPS = 20
 
 
-def conv():
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3), name="image"),
-            layers.Conv2D(8, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.MaxPooling2D(),
-            layers.SeparableConv2D(8, 3),
-            layers.SpatialDropout2D(0.2),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(4),
-        ]
-    )
-    rate = keras.optimizers.schedules.CosineDecay(0.1, 50)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(rate, momentum=0.9, nesterov=True), loss)
-    return model, {"image": floats(8, 8, 3)}, {"labels": classes(4)}
+def tensors(structure):
+    """What Keras takes for a structure of arrays; it takes no arrays of texts."""
+    return tf.nest.map_structure(tf.constant, structure)
 
 
-def recurrent(layer):
-    def build():
-        model = keras.Sequential(
-            [
-                keras.Input((7,), dtype="int32", name="ids"),
-                layers.Embedding(20, 8, mask_zero=True),
-                layers.Bidirectional(layer(6, return_sequences=True, dropout=0.2)),
-                layer(5),
-                layers.Dense(1),
-            ]
-        )
-        model.compile(keras.optimizers.RMSprop(0.01, momentum=0.5), "mse")
-        return model, {"ids": classes(20, 7)}, {"labels": floats(1)}
-
-    return build
+def description(prefix):
+    """What the file says of its model."""
+    meta_graph_def = tf.compat.v1.MetaGraphDef()
+    with open(f"{prefix}.meta", "rb") as file:
+        meta_graph_def.ParseFromString(file.read())
+    collection = meta_graph_def.collection_def["keras_metagraph"]
+    return json.loads(collection.bytes_list.value[0])
 
 
-def transformer():
-    ids = keras.Input((8,), dtype="int32", name="ids")
-    x = layers.Embedding(30, 16)(ids)
-    for _ in range(2):
-        attended = layers.MultiHeadAttention(2, 8, dropout=0.1)(x, x)
-        x = layers.LayerNormalization()(x + attended)
-        x = layers.LayerNormalization()(x + layers.Dense(16, "gelu")(x))
-    outputs = layers.Dense(2, "softmax")(layers.GlobalAveragePooling1D()(x))
-    model = keras.Model(ids, outputs)
-    model.compile(
-        keras.optimizers.AdamW(0.01, clipnorm=1.0), "sparse_categorical_crossentropy"
-    )
-    return model, {"ids": classes(30, 8)}, {"labels": classes(2)}
+def input_names(structure):
+    """Names of the inputs in the order in which a structure is flattened."""
+    parts = structure
+    if isinstance(structure, dict):
+        if structure.keys() == {"name", "shape", "dtype"}:
+            return [structure["name"].removesuffix(":0")]
+        parts = [structure[key] for key in sorted(structure)]
+    return [name for part in parts for name in input_names(part)]
 
 
-def two_in_two_out():
-    left = keras.Input((4,), name="left")
-    right = keras.Input((5,), name="right")
-    shared = layers.Dense(6, "tanh")
-    both = layers.concatenate([shared(layers.Dense(3)(left)), shared(right[:, :3])])
-    both = layers.GaussianNoise(0.1)(both)
-    number = layers.Dense(1, name="number")(both)
-    kind = layers.Dense(3, "softmax", name="kind")(both)
-    model = keras.Model(
-        {"left": left, "right": right}, {"number": number, "kind": kind}
-    )
-    model.compile(
-        keras.optimizers.Nadam(0.01),
-        {"number": "mse", "kind": "sparse_categorical_crossentropy"},
-        loss_weights={"number": 1.0, "kind": 0.5},
-    )
-    feeds = {"left": floats(4), "right": floats(5)}
-    return model, feeds, {"number": floats(1), "kind": classes(3)}
+def keyed(model, fields, x, y, weights):
+    """Data of a step by the keys of its signature."""
+    names = input_names(fields["input_structure"])
+    data = dict(zip(names, tf.nest.flatten(x), strict=True))
+    if isinstance(y, dict):
+        data.update(y)
+    elif isinstance(y, list):
+        data.update(zip(model.output_names, y, strict=True))
+    elif y is not None:
+        data["labels"] = y
+    if weights is not None:
+        data["sample_weight"] = weights
+    return data
 
 
-class OwnStep(keras.Model):
-    """A subclassed model that trains in its own way."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = layers.Dense(8, "relu")
-        self.dropout = layers.Dropout(0.4)
-        self.head = layers.Dense(1)
-
-    def call(self, inputs, training=False):
-        return self.head(self.dropout(self.hidden(inputs), training=training))
-
-    def train_step(self, data):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            error = y - self(x, training=True)
-            loss = tf.reduce_mean(error**2) + 1e-3 * tf.reduce_sum(
-                self.hidden.kernel**2
-            )
-        gradients = tape.gradient(loss, self.trainable_variables)
-        gradients = [tf.clip_by_norm(gradient, 1.0) for gradient in gradients]
-        self.optimizer.apply_gradients(
-            zip(gradients, self.trainable_variables, strict=True)
-        )
-        return {"loss": loss}
-
-
-def subclassed():
-    model = OwnStep()
-    model(np.zeros([1, 4], "float32"))
-    model.compile(keras.optimizers.Adagrad(0.05), "mse")
-    return model, {"x": floats(4)}, {"labels": floats(1)}
-
-
-def string_lookup():
-    words = keras.Input((3,), dtype="string", name="words")
-    ids = layers.StringLookup(vocabulary=["red", "green", "blue"])(words)
-    x = layers.Flatten()(layers.Embedding(4, 5)(ids))
-    model = keras.Model(words, layers.Dense(1)(layers.Dropout(0.2)(x)))
-    model.compile("adam", "mse")
-    colours = np.array([b"red", b"green", b"blue", b"none"])
-    return (
-        model,
-        {"words": lambda r: colours[r.randint(0, 4, [BATCH, 3])]},
-        {"labels": floats(1)},
-    )
-
-
-def floats(*shape):
-    return lambda random: random.rand(BATCH, *shape).astype("float32")
-
-
-def classes(count, *shape):
-    return lambda random: random.randint(0, count, [BATCH, *shape]).astype("int32")
-
-
-MODELS = {
-    "mlp": mlp,
-    "conv": conv,
-    "lstm": recurrent(layers.LSTM),
-    "gru": recurrent(layers.GRU),
-    "transformer": transformer,
-    "two_in_two_out": two_in_two_out,
-    "subclassed": subclassed,
-    "string_lookup": string_lookup,
-}
-
-
-def batch_of(makers, random):
-    return {key: make(random) for key, make in makers.items()}
-
-
-def given(values, keys):
-    """As Keras takes it: the one array, or the dict."""
-    values = {
-        key: tf.constant(value) if value.dtype.kind == "S" else value
-        for key, value in values.items()
-    }
-    return values if len(keys) > 1 else next(iter(values.values()))
+def stored(array):
+    """An array as the other Python reads it: texts as bytes."""
+    return array.astype("S") if array.dtype.kind in "OU" else array
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_goes_on_in_tensorflow_1(name, tmp_path, tf115):
-    model, inputs, labels = MODELS[name]()
-    random = np.random.RandomState(5)
-    batches = [
-        (batch_of(inputs, random), batch_of(labels, random))
-        for _ in range(BEFORE + AFTER)
-    ]
-    losses, prefix = [], None
-    for step, (x, y) in enumerate(batches):
-        if step == BEFORE:
-            prefix = save_meta_graph(model, tmp_path / "model", step)
-            predicted = model(given(x, inputs), training=False)
+def test_training_goes_on(name, tf115, tmp_path):
+    model, draw = MODELS[name]()
+    rng = np.random.default_rng(3)
+    batches = [draw(rng) for _ in range(STEPS)]
+    watch_data(model)
+    x, y, weights = tensors(batches[0][0]), tensors(batches[0][1]), batches[0][2]
+    model.fit(x, y, batch_size=BATCH, sample_weight=weights, verbose=0)
+    prefix = save_meta_graph(model, tmp_path / "m", model.optimizer.iterations)
+
+    fields = description(prefix)
+    rows = [keyed(model, fields, *batch) for batch in batches]
+    fed = {f"train/{key}": np.stack([stored(r[key]) for r in rows]) for key in rows[0]}
+    for key in fields["graphs"]["predict"]["inputs"]:
+        fed[f"serving_default/{key}"] = stored(rows[0][key])
+    found = tf115("continue_training", fed, {"checkpoint": prefix})
+
+    # Once, as there: some layers of Keras draw random numbers when they predict too.
+    predicted = model.predict(x, verbose=0)
+    keys = fields["graphs"]["predict"]["outputs"]
+    keys = model.output_names if isinstance(predicted, list) else keys
+    for key, expected in zip(keys, tf.nest.flatten(predicted), strict=True):
+        output = found[f"serving_default/{key}"]
+        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+    losses = []
+    for x, y, weights in batches:
         model.reset_metrics()
         logs = model.train_on_batch(
-            given(x, inputs), given(y, labels), return_dict=True
+            tensors(x), tensors(y), sample_weight=weights, return_dict=True
         )
-        losses.append(float(logs["loss"]))
-    signatures = read_signatures(prefix)
-    feeds = feeds_of(signatures["train"], inputs, labels)
-    rows = [x | y for x, y in batches[BEFORE:]]
-    arrays = {f"step/{feeds[k]}": np.stack([row[k] for row in rows]) for k in feeds}
-    first = batches[BEFORE][0]
-    served = feeds_of(signatures["serving_default"], inputs, {})
-    arrays |= {f"feed/{served[key]}": first[key] for key in served}
-    outputs = signatures["serving_default"].outputs
-    done = tf115(
-        "session",
-        arrays,
-        {
-            "meta": f"{prefix}.meta",
-            "checkpoint": prefix,
-            "loss": signatures["train"].outputs["loss"].name,
-            "fetches": {key: info.name for key, info in outputs.items()},
-            "after": False,
-        },
+        losses.append(logs["loss"])
+    np.testing.assert_allclose(found["train/loss"], losses, rtol=1e-6)
+    for variable, value in variable_values(model).items():
+        np.testing.assert_allclose(
+            found[f"after/{variable}"], value, rtol=1e-4, atol=1e-5, err_msg=variable
+        )
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_applications_predict(name, tf115, tmp_path):
+    size = APPLICATIONS[name]
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=5
     )
-    predicted = predicted if isinstance(predicted, dict) else {"": predicted}
-    for value, key in zip(
-        predicted.values(), sorted_like(outputs, predicted), strict=True
-    ):
-        np.testing.assert_allclose(done[f"fetch/{key}"], value, 1e-5, 1e-5)
-    np.testing.assert_allclose(done["losses"], losses[BEFORE:], rtol=1e-6)
+    prefix = save_meta_graph(model, tmp_path / "m")
+    (key,) = description(prefix)["graphs"]["predict"]["inputs"]
+    (output,) = description(prefix)["graphs"]["predict"]["outputs"]
+    images = np.random.default_rng(3).random((2, size, size, 3), "float32")
+    fed = {f"serving_default/{key}": images}
+    found = tf115("continue_training", fed, {"checkpoint": prefix})
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(
+        found[f"serving_default/{output}"], expected, rtol=1e-5, atol=1e-5
+    )
 
 
-def read_signatures(prefix):
-    with open(f"{prefix}.meta", "rb") as file:
-        meta_graph_def = tf.compat.v1.MetaGraphDef.FromString(file.read())
-    return meta_graph_def.signature_def
+def simple():
+    model, draw = MODELS["mlp"]()
+    x, y, _ = draw(np.random.default_rng(3))
+    model.fit(x, y, verbose=0)
+    return model, x, y
 
 
-def feeds_of(signature, inputs, labels):
-    """Placeholders by our name of what they take; a single one may have another."""
-    found = {key: info.name for key, info in signature.inputs.items()}
-    wanted = [*inputs, *labels]
-    rest = [key for key in found if key not in wanted]
-    return {key: found[key] if key in found else found[rest.pop(0)] for key in wanted}
+@pytest.mark.parametrize(
+    "arguments",
+    [{"as_text": True}, {"strip_default_attrs": True}, {"clear_devices": True}],
+)
+def test_every_form_of_the_file_is_read(arguments, tf115, tmp_path):
+    model, x, y = simple()
+    prefix = save_meta_graph(model, tmp_path / "m", **arguments)
+    script = """
+        import tensorflow.compat.v1 as tf
+
+        def main(arrays, args):
+            with tf.Graph().as_default() as graph, tf.Session() as session:
+                saver = tf.train.import_meta_graph(args["prefix"] + ".meta")
+                saver.restore(session, args["prefix"])
+                fetches = ["dense_1/Softmax:0", "train/loss:0"]
+                feeds = {"input_layer:0": arrays["x"], "labels:0": arrays["y"]}
+                values = session.run(fetches + graph.get_collection("train_op"), feeds)
+                return {"predicted": values[0], "loss": values[1]}
+    """
+    found = tf115(textwrap.dedent(script), {"x": x, "y": y}, {"prefix": prefix})
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(found["predicted"], expected, rtol=1e-5, atol=1e-6)
+    model.reset_metrics()
+    loss = model.train_on_batch(x, y, return_dict=True)["loss"]
+    np.testing.assert_allclose(found["loss"], loss, rtol=1e-6)
 
 
-def sorted_like(outputs, predicted):
-    return list(predicted) if set(predicted) == set(outputs) else list(outputs)
+def test_an_inference_graph_is_extended_to_training(tf115, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,), name="x"), layers.Dense(4, name="body")]
+    )
+    prefix = save_meta_graph(
+        model,
+        tmp_path / "m",
+        collections={"features": ["body/BiasAdd:0"], "hparams": [b'{"rate": 0.05}']},
+    )
+    script = """
+        import json
+        import tensorflow.compat.v1 as tf
+
+        def main(arrays, args):
+            with tf.Graph().as_default() as graph, tf.Session() as session:
+                saver = tf.train.import_meta_graph(args["prefix"] + ".meta")
+                saver.restore(session, args["prefix"])
+                features, = graph.get_collection("features")
+                rate = json.loads(graph.get_collection("hparams")[0])["rate"]
+                logits = tf.layers.dense(tf.stop_gradient(features) + features, 2)
+                loss = tf.reduce_mean(tf.square(logits))
+                before = graph.get_collection("trainable_variables")
+                step = tf.train.GradientDescentOptimizer(rate).minimize(loss)
+                session.run([v.initializer for v in tf.global_variables()[2:]])
+                losses = [
+                    session.run([loss, step], {"x:0": arrays["x"]})[0]
+                    for _ in range(20)
+                ]
+                names = [v.op.name for v in tf.trainable_variables()]
+                return {"losses": losses, "names": names}
+    """
+    x = floats(np.random.default_rng(3), 3)
+    found = tf115(textwrap.dedent(script), {"x": x}, {"prefix": prefix})
+    assert found["names"].tolist() == [
+        "body/kernel",
+        "body/bias",
+        "dense/kernel",
+        "dense/bias",
+    ]
+    assert found["losses"][-1] < 0.5 * found["losses"][0]
+
+
+def test_one_scope_is_imported_into_another_graph(tf115, tmp_path):
+    inner = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(2, name="dense")], name="encoder"
+    )
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, layers.Dense(1)(inner(x)))
+    prefix = save_meta_graph(model, tmp_path / "m", export_scope="encoder")
+    script = """
+        import tensorflow.compat.v1 as tf
+
+        def main(arrays, args):
+            with tf.Graph().as_default(), tf.Session() as session:
+                x = tf.constant(arrays["x"])
+                saver = tf.train.import_meta_graph(
+                    args["prefix"] + ".meta",
+                    import_scope="mine",
+                    input_map={"$unbound_inputs_x": x},
+                )
+                saver.restore(session, args["prefix"])
+                return {"y": session.run("mine/dense/BiasAdd:0")}
+    """
+    data = floats(np.random.default_rng(3), 3)
+    found = tf115(textwrap.dedent(script), {"x": data}, {"prefix": prefix})
+    np.testing.assert_allclose(found["y"], inner(data), rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_without_checkpoint_starts_from_its_initializers(tf115, tmp_path):
+    model, x, y = simple()
+    export_meta_graph(model, tmp_path / "m.meta")
+    repeated = {"train/input_layer": np.stack([x] * 40), "train/labels": [y] * 40}
+    args = {"checkpoint": str(tmp_path / "m"), "initialize": True}
+    losses = tf115("continue_training", repeated, args)["train/loss"]
+    assert losses[-5:].mean() < losses[:5].mean()
+
+
+def test_evaluation_is_that_of_keras(tf115, tmp_path):
+    model, x, y = simple()
+    prefix = save_meta_graph(model, tmp_path / "m")
+    fed = {"eval/input_layer": x, "eval/labels": y}
+    found = tf115("continue_training", fed, {"checkpoint": prefix})
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["eval/loss"], expected["loss"], rtol=1e-6)
+    np.testing.assert_allclose(found["eval/accuracy"], expected["accuracy"], rtol=1e-6)

@@ -1,8 +1,9 @@
 """Passes: what is done to a graph before it runs, one file each."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from keras_metagraph.graph.ir import Graph
+from keras_metagraph.graph.passes.private_functions import private_functions
 from keras_metagraph.graph.passes.repair_attributes import repair_attributes
 from keras_metagraph.graph.passes.resource_handles import resource_handles
 from keras_metagraph.graph.passes.resource_variables import resource_variables
@@ -49,17 +50,17 @@ def repair(graph: Graph) -> Graph:
     return run_passes(graph, REPAIRS).graph
 
 
-def prepare_for_session(graph: Graph, early: Collection[str] = ()) -> Graph:
+def prepare_for_session(graph: Graph) -> Graph:
     """A repaired graph without references, as a wrapped function takes it.
 
     Args:
         graph: What one run needs of a repaired graph; it is not changed.
-        early: Names of nodes that read variables before updates that the graph does
-            not order before them (`resource_variables`).
 
     Returns:
-        The graph with `VarHandleOp` nodes under the names of its variables.
+        The graph with `VarHandleOp` nodes under the names of its variables, and with
+        functions under names that are its own in this process.
     """
     # The first pass leaves no reference but those to variables.
     graph = resource_handles(graph).graph
-    return resource_variables(graph, early).graph
+    graph = resource_variables(graph).graph
+    return private_functions(graph).graph

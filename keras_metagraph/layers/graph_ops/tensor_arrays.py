@@ -25,17 +25,11 @@ class ArrayRef:
         dtype: Of its elements.
         shape: Of its elements, as far as it is known.
         dynamic: Whether it grows when it is written behind its end.
-        start: The list that it is at first.
     """
 
     dtype: tf.DType
     shape: tf.TensorShape
     dynamic: bool
-    start: Any
-
-    def flow(self, value: Any) -> Any:
-        """The list behind a flow; old arrays start with a flow of their own, 0."""
-        return value if value.dtype == tf.variant else self.start
 
     @property
     def element_shape(self) -> Any:
@@ -55,13 +49,13 @@ def build_array(scope: Scope, node: Node) -> Sequence[Any]:
     if "element_shape" in attrs:
         shape = tf.TensorShape(attrs["element_shape"].shape)
     dynamic = "dynamic_size" in attrs and attrs["dynamic_size"].b
-    array = ArrayRef(dtype, shape, bool(dynamic), None)
+    array = ArrayRef(dtype, shape, bool(dynamic))
     start = tf.raw_ops.TensorListReserve(
         element_shape=array.element_shape,
         num_elements=scope.tensor(node.inputs[0]),
         element_dtype=dtype,
     )
-    return [dataclasses.replace(array, start=start), start]
+    return [array, start]
 
 
 @REGISTRY.register("TensorArrayWriteV3")
@@ -70,7 +64,7 @@ def build_write(scope: Scope, node: Node) -> Sequence[Any]:
     array, index, value, flow = scope.inputs(node)
     return [
         tf.raw_ops.TensorListSetItem(
-            input_handle=array.flow(flow),
+            input_handle=flow,
             index=index,
             item=value,
             resize_if_index_out_of_bounds=array.dynamic,
@@ -84,7 +78,7 @@ def build_element(scope: Scope, node: Node) -> Sequence[Any]:
     array, index, flow = scope.inputs(node)
     return [
         tf.raw_ops.TensorListGetItem(
-            input_handle=array.flow(flow),
+            input_handle=flow,
             index=index,
             element_shape=array.element_shape,
             element_dtype=array.dtype,
@@ -98,7 +92,7 @@ def build_stack(scope: Scope, node: Node) -> Sequence[Any]:
     array, indices, flow = scope.inputs(node)
     return [
         tf.raw_ops.TensorListGather(
-            input_handle=array.flow(flow),
+            input_handle=flow,
             indices=indices,
             element_shape=array.element_shape,
             element_dtype=array.dtype,
@@ -109,10 +103,10 @@ def build_stack(scope: Scope, node: Node) -> Sequence[Any]:
 @REGISTRY.register("TensorArrayScatterV3")
 def build_unstack(scope: Scope, node: Node) -> Sequence[Any]:
     """Writes the rows of a tensor; returns the flow."""
-    array, indices, value, flow = scope.inputs(node)
+    _, indices, value, flow = scope.inputs(node)
     return [
         tf.raw_ops.TensorListScatterIntoExistingList(
-            input_handle=array.flow(flow), tensor=value, indices=indices
+            input_handle=flow, tensor=value, indices=indices
         )
     ]
 
@@ -129,7 +123,7 @@ def build_concat(scope: Scope, node: Node) -> Sequence[Any]:
             array, shape=tf.TensorShape([None]).concatenate(rest)
         )
     joined = tf.raw_ops.TensorListConcatV2(
-        input_handle=array.flow(flow),
+        input_handle=flow,
         element_shape=array.element_shape,
         leading_dims=tf.constant([], tf.int64),
         element_dtype=array.dtype,
@@ -150,8 +144,8 @@ def build_split(scope: Scope, node: Node) -> Sequence[Any]:
 @REGISTRY.register("TensorArraySizeV3")
 def build_size(scope: Scope, node: Node) -> Sequence[Any]:
     """How many elements there are."""
-    array, flow = scope.inputs(node)
-    return [tf.raw_ops.TensorListLength(input_handle=array.flow(flow))]
+    _, flow = scope.inputs(node)
+    return [tf.raw_ops.TensorListLength(input_handle=flow)]
 
 
 @REGISTRY.register("TensorArrayCloseV3")

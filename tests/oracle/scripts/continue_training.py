@@ -1,6 +1,7 @@
 """Goes on with an exported model as a TensorFlow 1 program does, by its signatures.
 
-Settings: checkpoint, the prefix beside which the .meta lies; meta, if it is elsewhere.
+Settings: checkpoint, the prefix beside which the .meta lies; meta, if it is elsewhere;
+initialize, True to run the collection init_op and not to restore.
 Arrays in: SIGNATURE/KEY, what is fed for the inputs of a signature; for `train` with
 one row a step. Arrays out: SIGNATURE/KEY, its outputs, for `train` stacked; and
 after/VARIABLE, all variables after the steps.
@@ -25,14 +26,18 @@ def main(arrays, args):
     with tf.Graph().as_default(), tf.Session(config=config) as sess:
         saver = tf.train.import_meta_graph(meta)
         sess.run(tf.tables_initializer())
-        saver.restore(sess, prefix)
+        if args.get("initialize"):
+            sess.run(tf.get_collection("init_op"))
+        else:
+            saver.restore(sess, prefix)
         for key in ("serving_default", "eval", "train"):
             fed = {k: v for k, v in arrays.items() if k.startswith(key + "/")}
             if fed:
                 signature = meta_graph_def.signature_def[key]
                 results.update(run(sess, key, signature, fed))
-        variables = {"after/" + v.op.name: v for v in tf.global_variables()}
-        results.update(sess.run(variables))
+        variables = tf.global_variables() if "train/loss" in results else []
+        values = sess.run({variable.op.name: variable for variable in variables})
+        results.update(("after/" + name, value) for name, value in values.items())
     return results
 
 

@@ -157,7 +157,7 @@ def test_files_of_another_model_say_where_they_differ(kind, tmp_path):
 def test_a_checkpoint_without_optimizer_keeps_that_of_the_model(tmp_path):
     source, model = make(), make()
     source.compile(None, None)
-    prefix = save_meta_graph(source, tmp_path / "m")
+    prefix = save_meta_graph(source, tmp_path / "m", graphs=("predict",))
     with pytest.warns(UserWarning, match="no state of the optimizer"):
         found = checkpoint_values(model, variables_of(model), prefix)
     step = model.optimizer.iterations

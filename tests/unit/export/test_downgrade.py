@@ -166,6 +166,35 @@ def test_grouped_convolutions_and_their_gradients(groups, filters, strides):
         np.testing.assert_allclose(old, new, rtol=1e-4, atol=1e-4)
 
 
+TRANSFORMS = {
+    "turned": [0.8, -0.6, 0.7, 0.6, 0.8, -1.3, 0.0, 0.0],
+    "far away": [3.0, 0.2, -9.0, 0.1, 4.0, 7.5, 0.0, 0.0],
+    "in perspective": [1.0, 0.1, 0.0, 0.0, 1.0, 0.0, 0.01, -0.02],
+    "without scale": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("interpolation", ["BILINEAR", "NEAREST"])
+@pytest.mark.parametrize("fill_mode", ["CONSTANT", "REFLECT", "WRAP", "NEAREST"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_projective_transforms(name, fill_mode, interpolation):
+    rows = tf.constant([TRANSFORMS[name], TRANSFORMS["turned"]])
+    for transforms in (rows, rows[:1]):
+        assert_same(
+            lambda images, t: tf.raw_ops.ImageProjectiveTransformV3(
+                images=images,
+                transforms=t,
+                output_shape=[5, 3],
+                fill_value=0.5,
+                interpolation=interpolation,
+                fill_mode=fill_mode,
+            ),
+            IMAGE,
+            transforms,
+            tolerance=1e-4,
+        )
+
+
 def test_other_scales_names_and_types():
     x = tf.constant([-1.5, 0.0, 2.5])
     assert_same(tf.math.bessel_i0, x, tolerance=1e-6)

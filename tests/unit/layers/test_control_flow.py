@@ -152,7 +152,14 @@ def variables_used_in_loops():
     return {"x": x}, {"y": y, "z": z}
 
 
+def rows_of_a_resource():
+    x = placeholder()
+    table = weight(5, 3, name="table", use_resource=True)
+    return {"x": x}, {"y": x * tf.nn.embedding_lookup(table, [1, 3])}
+
+
 WITHOUT_FLAG = [
+    rows_of_a_resource,
     loop_in_loop,
     map_and_scan,
     arrays,
@@ -220,6 +227,21 @@ def test_update_in_a_condition(graph_case):
     assert island.variable("count").numpy() == case.variables_after()["count"] == 4.0
 
 
+def test_plain_op_that_waits_for_a_condition(graph_case):
+    def build():
+        x, p = placeholder(), placeholder((), tf.bool, "p")
+        count = v1.get_variable(
+            "count", initializer=0.0, trainable=False, use_resource=False
+        )
+        new = v1.cond(p, lambda: v1.assign_add(count, 2.0), lambda: count.read_value())
+        with tf.control_dependencies([new]):
+            return {"x": x, "p": p}, {"y": x + 1.0}
+
+    island = graph_case(build).island()
+    np.testing.assert_allclose(island({"x": X, "p": np.asarray(True)})["y"], X + 1)
+    assert island.variable("count").numpy() == 2.0
+
+
 def test_update_in_a_loop(graph_case):
     def build():
         x = placeholder()
@@ -230,6 +252,27 @@ def test_update_in_a_loop(graph_case):
         def body(i, h):
             with tf.control_dependencies([v1.assign_add(count, 1.0)]):
                 return i + 1, h * 2.0 + count.read_value()
+
+        _, y = v1.while_loop(lambda i, h: i < 3, body, [0, x], parallel_iterations=1)
+        return {"x": x}, {"y": y}
+
+    case = graph_case(build)
+    island = case.island()
+    np.testing.assert_allclose(island({"x": X})["y"], case.expected({"x": X})["y"])
+    assert island.variable("count").numpy() == 3.0
+
+
+def test_reads_of_a_variable_that_a_loop_updates(graph_case):
+    def build():
+        x = placeholder()
+        count = v1.get_variable(
+            "count", initializer=0.0, trainable=False, use_resource=True
+        )
+
+        def body(i, h):
+            new = count.read_value() + 1.0
+            with tf.control_dependencies([count.assign(new, read_value=False)]):
+                return i + 1, h * 2.0 + new
 
         _, y = v1.while_loop(lambda i, h: i < 3, body, [0, x], parallel_iterations=1)
         return {"x": x}, {"y": y}

@@ -16,6 +16,7 @@ from keras_metagraph.errors import (
     UntrustedContentError,
 )
 from keras_metagraph.graph.ir import Node
+from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.layers.island import Island
 from keras_metagraph.layers.subgraph import pack, unpack
 
@@ -273,6 +274,13 @@ class TestConfig:
         config["graph"] = pack(graph)
         with pytest.raises(UntrustedContentError, match="ReadFile"):
             Island.from_config(config)
+
+    def test_of_bytes(self, case, island):
+        data = graph_to_proto(unpack(island.get_config()["graph"])).SerializeToString()
+        again = Island(data, case.inputs, {"y": "y:0"}, case.records(), **OPTIONS)
+        assert again({"x": X})["y"].shape == (2, 2)
+        with pytest.raises(FormatError, match="cannot be read"):
+            Island(b"\x0anot a graph", case.inputs, {"y": "y:0"}, case.records())
 
     @pytest.mark.parametrize("text", ["", "AAAA", "not base64!"])
     def test_damaged(self, island, text):
