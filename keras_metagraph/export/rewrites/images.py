@@ -110,7 +110,7 @@ class _Math:
 def _source_coordinates(
     math: _Math, transforms: TensorName, output_shape: TensorName
 ) -> tuple[TensorName, TensorName, TensorName]:
-    """Where each pixel comes from, `(batch or 1, height, width)`, before the division."""
+    """Where pixels come from, `(batch or 1, height, width)`, before the division."""
     height, width = math.parts(output_shape, 2, 0, tf.int32)
     x = math.cast(math.count_to(width), tf.int32, tf.float32)
     y = math.cast(math.count_to(height), tf.int32, tf.float32)
@@ -209,8 +209,10 @@ class _Sampler:
             last = math.add("Sub", size, math.number(1.0))
             for op, limit in (("GreaterEqual", zero), ("LessEqual", last)):
                 test = math.add(op, place, limit)
-                both = None if inside is None else [inside, test]
-                inside = test if both is None else math.node("LogicalAnd", both)
+                if inside is None:
+                    inside = test
+                else:
+                    inside = math.node("LogicalAnd", [inside, test])
             kept = math.add("Minimum", math.add("Maximum", place, zero), last)
             clipped[axis] = math.cast(kept, tf.float32, tf.int32)
         row = math.add("Mul", self._image, self._height, dtype=tf.int32)
@@ -256,7 +258,7 @@ class _Sampler:
             between(self.read(left, row), self.read(right, row), left, right, x)
             for row in (top, bottom)
         ]
-        return between(*rows, top, bottom, y)
+        return between(rows[0], rows[1], top, bottom, y)
 
 
 REWRITES: dict[str, Rewrite] = {
