@@ -6,6 +6,7 @@ variables, lookup tables, constants. All traces share them, and the placeholders
 
 import dataclasses
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,10 +14,10 @@ from keras_metagraph.export.effects import side_effects
 from keras_metagraph.export.scopes import layer_of, plain_names
 from keras_metagraph.export.trace import Trace, TracedOutput
 from keras_metagraph.graph.ir import Function, Graph, Node, TensorName
-from keras_metagraph.graph.to_proto import attr_functions, reachable_functions
+from keras_metagraph.graph.to_proto import attr_functions, called_functions
 
 _NOT_IN_FUNCTION_NAMES = re.compile(r">\d+|\W")
-_SERIAL_NUMBER = re.compile(r"_\d+$")
+_SERIAL_NUMBERS = re.compile(r"_\d+(?=_|$)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ def _take_functions(
     """Moves the functions that the kept nodes call; returns their new names."""
     scope = prefix.rstrip("/") or "predict"
     renamed: dict[str, str] = {}
-    for name in reachable_functions(source.subgraph(kept)):
-        base = _SERIAL_NUMBER.sub("", name.removeprefix("__inference_"))
-        base = candidate = f"{scope}_{_NOT_IN_FUNCTION_NAMES.sub('', base)}"
+    for name in _called_in_order(source, kept):
+        base = _NOT_IN_FUNCTION_NAMES.sub("", name.removeprefix("__inference_"))
+        base = candidate = f"{scope}_{_SERIAL_NUMBERS.sub('', base)}"
         count = 0
         while candidate in graph.functions:
             count += 1
@@ -112,6 +113,22 @@ def _take_functions(
     for name, new_name in renamed.items():
         _rename_function(source.functions[name], new_name, renamed, graph)
     return renamed
+
+
+def _called_in_order(source: Graph, kept: list[str]) -> list[str]:
+    """Names of the functions that nodes need, callers before what they call.
+
+    The library of a trace has them in another order each time.
+    """
+    found: dict[str, None] = {}
+    queue = deque([[source.nodes[name] for name in kept]])
+    while queue:
+        for node in queue.popleft():
+            for name in sorted(set(called_functions([node], source.functions))):
+                if name not in found:
+                    found[name] = None
+                    queue.append(list(source.functions[name].graph.nodes.values()))
+    return list(found)
 
 
 def _rename_function(

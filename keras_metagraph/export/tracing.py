@@ -100,11 +100,12 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
         except ExportError as error:
             if not _cannot_run(model, _STEPS[kind]):
                 raise
-            warnings.warn(
-                f"The {kind} graph is left out: the model is compiled without loss or "
-                f"optimizer, and Keras cannot run it either. {error.problem}",
-                stacklevel=6,
-            )
+            if kind == "train":
+                warnings.warn(
+                    "The train graph is left out: the model is compiled without loss "
+                    f"or optimizer, and fit cannot run it either. {error.problem}",
+                    stacklevel=6,
+                )
             continue
         graphs.append(
             TracedGraph(

@@ -19,7 +19,7 @@ FLOORS = {
     "formats": 4,
     "layers": 5,
     "session": 5,
-    "training": 5,
+    "training": 4,
     "export": 5,
     "saving": 6,
     "loading": 7,

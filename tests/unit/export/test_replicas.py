@@ -1,5 +1,10 @@
 """Of a distributed model only the first replica is exported."""
 
+import json
+import subprocess
+import sys
+
+import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.export.nodes import make_node
@@ -63,3 +68,77 @@ def test_devices_of_a_strategy_go_and_those_of_the_user_stay():
     graph.add(make_node("b", "NoOp")).device = "/device:GPU:0"
     clear_placements(graph)
     assert [node.device for node in graph.nodes.values()] == ["", "/device:GPU:0"]
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import keras
+from keras import layers
+from keras_metagraph.export.names import named_variables
+from keras_metagraph.saving import save_meta_graph, variable_values
+
+
+def make():
+    model = keras.Sequential(
+        [
+            keras.Input((3,), name="x"),
+            layers.Dense(4, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(2),
+        ]
+    )
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+x = np.linspace(-1, 1, 24, dtype="float32").reshape(8, 3)
+y = np.linspace(0, 1, 16, dtype="float32").reshape(8, 2)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = make()
+model.fit(x, y, batch_size=8, verbose=0)
+prefix = save_meta_graph(model, sys.argv[1])
+values = {name: value.numpy() for name, value in variable_values(model).items()}
+keras.utils.clear_session()
+alone = make()
+alone.fit(x, y, verbose=0)
+for variable in named_variables(alone):
+    if variable.name in values:
+        variable.variable.assign(values[variable.name])
+expected, found = [], []
+with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+    tf.compat.v1.train.import_meta_graph(prefix + ".meta").restore(session, prefix)
+    devices = {operation.device for operation in graph.get_operations()}
+    (train_op,) = graph.get_collection("train_op")
+    fetches = ["train/loss:0", "train/metrics/mae:0", train_op]
+    for _ in range(4):
+        values = session.run(fetches, {"x:0": x, "labels:0": y})
+        found.append([float(value) for value in values[:2]])
+running = []
+for _ in range(4):
+    logs = alone.train_on_batch(x, y, return_dict=True)
+    running.append(logs["mae"])
+    expected.append([float(logs["loss"]), float(np.mean(running))])
+print(json.dumps([sorted(devices), expected, found]))
+"""
+
+
+def test_a_mirrored_model_is_exported_as_one_replica(tmp_path):
+    # Logical devices are chosen before TensorFlow starts: a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "m")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    devices, expected, found = json.loads(done.stdout.splitlines()[-1])
+    assert devices == [""]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
