@@ -15,6 +15,7 @@ from keras_metagraph.errors import (
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.loading.legacy import LegacyOptions, load_legacy
 from keras_metagraph.loading.own import is_own, load_own
+from keras_metagraph.loading.variable_map import VariableMap
 
 _REBUILDS = ("auto", "config", "graph")
 Names = str | Sequence[str] | Mapping[str, str]
@@ -36,9 +37,10 @@ def load_from_meta_graph(
     feeds: Mapping[str, Any] | None = None,
     tags: Sequence[str] | None = None,
     signature: str | None = None,
-    variable_map: Mapping[str, str] | None = None,
+    variable_map: VariableMap | None = None,
+    ema: bool = False,
 ) -> Any:
-    """Loads a Keras model from a MetaGraph and its checkpoint.
+    r"""Loads a Keras model from a MetaGraph and its checkpoint.
 
     Files that this package wrote become the model that was saved: class, config,
     weights, optimizer. Files that TensorFlow 0.12 to 1.15 wrote become a functional
@@ -68,7 +70,13 @@ def load_from_meta_graph(
         feeds: Constants to bake in, by tensor name: `{"keep_prob:0": 1.0}`.
         tags: Which MetaGraph of a SavedModel, by its set of tags.
         signature: Which signature gives inputs and outputs.
-        variable_map: Keys of the checkpoint by variable name, where they differ.
+        variable_map: Keys of the checkpoint by variable name, where they differ. A name
+            with `^` or `$` is a regular expression (a compiled one is, too), of which
+            the first match is replaced: `{r"^tower/(.*)": r"model/\1"}`. Or a function
+            that returns the key for a name, or None to leave it as it is.
+        ema: Whether the trainable variables get their moving averages
+            (`tf.train.ExponentialMovingAverage`; of own files Keras's `use_ema`), as
+            TensorFlow 1 evaluates with `ema.variables_to_restore()`.
 
     Returns:
         A `keras.Model`. `model.meta_graph` has the graph behind it: collections,
@@ -77,8 +85,8 @@ def load_from_meta_graph(
     Raises:
         FormatError: If the file is missing, damaged, or no MetaGraph.
         CheckpointError: If the checkpoint is missing, damaged, or of another model.
-        SignatureError: If a named tensor does not exist, or inputs or outputs were not
-            found.
+        SignatureError: If a named tensor does not exist, inputs or outputs were not
+            found, or `variable_map` does not fit.
         UntrustedContentError: If the model needs what `safe_mode` refuses.
         UnsupportedOpError: If the model needs ops that TensorFlow does not know.
         CustomObjectError: If classes are missing; names all of them.
@@ -110,6 +118,7 @@ def load_from_meta_graph(
         feeds=feeds,
         signature=signature,
         variable_map=variable_map,
+        ema=ema,
     )
     own = is_own(meta_graph_def)
     if rebuild == "config" and not own:
@@ -127,6 +136,8 @@ def load_from_meta_graph(
             custom_objects=custom_objects,
             compile=compile,
             safe_mode=safe_mode,
+            variable_map=variable_map,
+            ema=ema,
         )
     except (CustomObjectError, UntrustedContentError) as error:
         if rebuild == "config" or isinstance(error, UntrustedContentError):

@@ -17,6 +17,8 @@ from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface, infer_interface
+from keras_metagraph.loading.infer.analysis import GraphAnalysis
+from keras_metagraph.loading.infer.updates import Training
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph, symbolic_inputs
 from keras_metagraph.loading.model import MetaGraphModel
 from keras_metagraph.loading.report import LoadReport
@@ -26,6 +28,7 @@ from keras_metagraph.loading.restoration import (
     Restoration,
     restore,
 )
+from keras_metagraph.loading.variable_map import VariableMap
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 from keras_metagraph.training.train_op import TrainOp
 
@@ -48,7 +51,8 @@ class LegacyOptions:
     training_flag: Any = None
     feeds: Mapping[str, Any] | None = None
     signature: str | None = None
-    variable_map: Mapping[str, str] | None = None
+    variable_map: VariableMap | None = None
+    ema: bool = False
 
 
 def load_legacy(
@@ -83,7 +87,9 @@ def load_legacy(
     needs = Needs.of(graph, interface)
     if options.safe_mode:
         require_safe(graph.subgraph(needs.forward))
-    restored = restore(export, graph, _renamed(variables, options.variable_map), needs)
+    restored = restore(
+        export, graph, variables, needs, options.variable_map, options.ema
+    )
     model = _build(graph, interface, restored, options)
     handle = LoadedMetaGraph(
         meta_graph_def,
@@ -136,26 +142,6 @@ def _with_unused_input(meta_graph_def: Any) -> Any:
     node.attr["dtype"].type = tf.float32.as_datatype_enum
     node.attr["shape"].shape.dim.add(size=-1)
     return result
-
-
-def _renamed(
-    variables: Mapping[str, GraphVariable], names: Mapping[str, str] | None
-) -> dict[str, GraphVariable]:
-    """Lets the caller say under which keys the checkpoint has some variables."""
-    names = names or {}
-    unknown = sorted(names.keys() - variables.keys())
-    if unknown:
-        raise SignatureError(
-            "variable_map names variables that the graph does not have:",
-            findings=unknown,
-            fix="its keys are names of variables, its values keys of the checkpoint.",
-        )
-    return {
-        name: dataclasses.replace(variable, checkpoint_key=names[name])
-        if name in names
-        else variable
-        for name, variable in variables.items()
-    }
 
 
 def _build(
@@ -236,4 +222,15 @@ def _compile(
             f"graph's initial values: {slots}.",
             stacklevel=2,
         )
-    model.compile(TrainOp(interface.train_op, interface.loss), jit_compile=False)
+    model.compile(_train_op(model.meta_graph), jit_compile=False)
+
+
+def _train_op(meta_graph: LoadedMetaGraph) -> TrainOp:
+    """The graph's own training: one run, or several where it has several losses."""
+    interface = meta_graph.interface
+    if len(interface.train_op) == 1:
+        return TrainOp(interface.train_op, interface.loss)
+    variables = graph_variables(meta_graph.meta_graph_def, meta_graph.graph)
+    runs = Training(GraphAnalysis(meta_graph.graph, variables)).runs(interface.train_op)
+    losses = [str(run.losses[0]) if run.losses else None for run in runs[1:]]
+    return TrainOp([run.operations for run in runs], [interface.loss, *losses])

@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,11 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
+from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.graph.variables import graph_variables
 from keras_metagraph.layers.island import Island
+from keras_metagraph.loading.graph_step import GraphStep
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph
 from keras_metagraph.loading.restoration import merge_slices
+from keras_metagraph.training.graph_loss import GraphLoss
 from keras_metagraph.training.train_op import TrainOp
 
 
@@ -32,6 +35,7 @@ class MetaGraphModel(keras.Model):
     """
 
     meta_graph: LoadedMetaGraph
+    _graph_steps: Sequence[GraphStep] = ()
 
     @property
     def island(self) -> Island:
@@ -87,6 +91,12 @@ class MetaGraphModel(keras.Model):
             **kwargs: As in `keras.Model.compile`.
         """
         super().compile(optimizer, *args, **kwargs)
+        loss = self.loss
+        steps = loss.steps if isinstance(loss, GraphLoss) else ()
+        # Not setattr: Keras would track what it holds.
+        vars(self)["_graph_steps"] = [GraphStep(self.meta_graph, s) for s in steps]
+        if steps and not self.optimizer.built:
+            self.optimizer.build(self._trained_variables())
         if not self.trains_with_graph:
             self._warn_of_gradients()
         elif self.meta_graph.global_step is not None:
@@ -99,8 +109,9 @@ class MetaGraphModel(keras.Model):
             config: What `get_compile_config` returned.
         """
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and not self.trains_with_graph:
-            self.optimizer.build(self.trainable_variables)
+        unbuilt = self.optimizer is not None and not self.optimizer.built
+        if unbuilt and not self.trains_with_graph:
+            self.optimizer.build(self._trained_variables())
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as `keras.Model.fit` does; arrays of strings are taken too.
@@ -157,19 +168,11 @@ class MetaGraphModel(keras.Model):
         Raises:
             SignatureError: If the batch does not fit the graph's placeholders.
         """
-        if not self.trains_with_graph:
-            return super().train_step(data)
-        feeds = self._feeds(data, training=True)
-        optimizer = self.optimizer
-        loss = optimizer.loss
-        fetches = [*optimizer.operations, *([loss] if loss else [])]
-        step = self.meta_graph.executor.function(
-            fetches, list(feeds), before=[loss] if loss else []
-        )
-        values = step(list(feeds.values()))
-        if optimizer.counts_itself:
-            optimizer.iterations.assign_add(1)
-        return self._logs(values[-1] if loss else None)
+        if self.trains_with_graph:
+            return self._run_train_op(data)
+        if self._graph_steps:
+            return self._minimize_graph_loss(data)
+        return super().train_step(data)
 
     def test_step(self, data: Any) -> Any:
         """Evaluates a batch; returns the metrics.
@@ -183,16 +186,21 @@ class MetaGraphModel(keras.Model):
         Raises:
             SignatureError: If the batch does not fit the graph's placeholders.
         """
-        if not self.trains_with_graph:
+        if not self.trains_with_graph and not self._graph_steps:
             return super().test_step(data)
-        if self.optimizer.loss is None:
+        losses = [loss for loss in self._graph_losses() if loss]
+        if not losses:
             raise SignatureError(
                 "The loss of the graph is not known, so it cannot be evaluated.",
                 fix="name it: load_from_meta_graph(..., loss='loss:0').",
             )
         feeds = self._feeds(data, training=False)
-        runner = self.meta_graph.executor.function([self.optimizer.loss], list(feeds))
-        return self._logs(runner(list(feeds.values()))[0])
+        measured = any(metric.name != "loss" for metric in self.metrics)
+        outputs = list(self.meta_graph.interface.outputs.values()) if measured else []
+        runner = self.meta_graph.executor.function([*losses, *outputs], list(feeds))
+        values = runner(list(feeds.values()))
+        logs = dict(zip(losses, values, strict=False))
+        return self._logs(data, logs, values[len(losses) :])
 
     def original_meta_graph(self) -> tuple[Any, dict[str, Any]] | None:
         """The graph that the model goes on with, and the state it has now.
@@ -235,6 +243,12 @@ class MetaGraphModel(keras.Model):
         )
         return model
 
+    def _trained_variables(self) -> list[Any]:
+        """What the optimizer trains: all, or what the graph trains by its own loss."""
+        if not isinstance(self.loss, GraphLoss):
+            return list(self.trainable_variables)
+        return [self.meta_graph.variables[name] for name in self.loss.trained]
+
     def _warn_of_gradients(self) -> None:
         names = self.meta_graph.gradient_overrides
         if names:
@@ -267,11 +281,58 @@ class MetaGraphModel(keras.Model):
             return value
         return self.meta_graph.executor.fit(tensor, value)
 
-    def _logs(self, loss: Any) -> dict[str, Any]:
+    def _run_train_op(self, data: Any) -> dict[str, Any]:
+        """Trains as the graph does."""
+        feeds = self._feeds(data, training=True)
+        values = list(feeds.values())
+        optimizer = self.optimizer
+        losses = {}
+        for run, loss in zip(optimizer.runs, optimizer.losses, strict=True):
+            before = [loss] if loss else []
+            fetches = [*run, *before]
+            function = self.meta_graph.executor.function(fetches, list(feeds), before)
+            found = function(values)
+            if loss:
+                losses[loss] = found[-1]
+        if optimizer.counts_itself:
+            optimizer.iterations.assign_add(1)
+        return self._logs(data, losses)
+
+    def _minimize_graph_loss(self, data: Any) -> dict[str, Any]:
+        """Trains with a Keras optimizer on what the graph computes."""
+        feeds = self._feeds(data, training=True)
+        losses, outputs = {}, {}
+        for step in self._graph_steps:
+            loss, found = step.run(self.optimizer, feeds)
+            losses[step.step.loss] = loss
+            outputs = outputs or found
+        return self._logs(data, losses, list(outputs.values()))
+
+    def _graph_losses(self) -> tuple[str | None, ...]:
+        """Names of the loss tensors that the graph computes."""
+        if self.trains_with_graph:
+            return tuple(self.optimizer.losses)
+        return tuple(step.step.loss for step in self._graph_steps)
+
+    def _logs(
+        self, data: Any, losses: Mapping[str, Any], outputs: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """The losses, the first as `loss`, and the metrics that the model has."""
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
-        if loss is not None:
-            tracker.update_state(tf.reduce_mean(tf.cast(loss, keras.config.floatx())))
-        return {"loss": tracker.result()}
+        means = [
+            tf.reduce_mean(tf.cast(loss, keras.config.floatx()))
+            for loss in losses.values()
+        ]
+        for mean in means[:1]:
+            tracker.update_state(mean)
+        logs = {"loss": tracker.result()}
+        if outputs:
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+            predicted = keras.tree.pack_sequence_as(self.output, list(outputs))
+            logs |= self.compute_metrics(x, y, predicted, weights)
+        for name, mean in zip(list(losses)[1:], means[1:], strict=True):
+            logs[TensorName.parse(name).node] = mean
+        return logs
 
 
 def _with_strings(data: Any) -> Any:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_metagraph.audit.structure import check_structure
-from keras_metagraph.checkpoint.restore import open_checkpoint
+from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
 from keras_metagraph.errors import (
     CheckpointError,
     CustomObjectError,
@@ -21,7 +21,9 @@ from keras_metagraph.formats.layout import Export
 from keras_metagraph.loading.assignment import restore_trainable, restore_variables
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph
+from keras_metagraph.loading.moving_averages import shadow_keys
 from keras_metagraph.loading.objects import resolve_objects
+from keras_metagraph.loading.variable_map import VariableMap, mapped_keys
 
 COLLECTION = "keras_metagraph"
 # The newest protocol of the collection that this version reads. Raise it when an older
@@ -48,6 +50,8 @@ def load_own(
     *,
     compile: bool = True,
     safe_mode: bool = True,
+    variable_map: VariableMap | None = None,
+    ema: bool = False,
 ) -> Any:
     """Loads the Keras model that a MetaGraph was made from.
 
@@ -57,6 +61,9 @@ def load_own(
         custom_objects: Classes and functions by name, as the file has them.
         compile: Whether to compile the model as it was, and to restore the optimizer.
         safe_mode: Whether to refuse Python code and file paths in the config.
+        variable_map: Keys of the checkpoint by the names in the file, where they
+            differ.
+        ema: Whether the weights get the moving averages that the optimizer keeps.
 
     Returns:
         The model: class, config, weights, random seeds; optimizer and its state. Its
@@ -68,6 +75,7 @@ def load_own(
         CheckpointError: If there is no checkpoint.
         MissingVariableError: If the checkpoint lacks variables; lists all of them.
         ShapeMismatchError: If variables do not fit; lists all of them.
+        SignatureError: If `variable_map` does not fit; lists all that is wrong.
         CustomObjectError: If classes are missing, or do not take their configs.
         UntrustedContentError: If `safe_mode` refuses what the config holds.
     """
@@ -88,7 +96,14 @@ def load_own(
     check_structure(meta_graph_def)
     reader = open_checkpoint(export.checkpoint)
     model = _rebuild(fields, dict(custom_objects or {}), compile, safe_mode)
-    variables = restore_variables(model, fields["variables"], reader, optimizer=compile)
+    variables = restore_variables(
+        model,
+        fields["variables"],
+        reader,
+        keys=_keys(fields["variables"], reader, variable_map, ema),
+        optimizer=compile,
+        trains="train" in (fields.get("graphs") or {}),
+    )
     # Not setattr: Keras would track what it holds.
     vars(model)["meta_graph"] = LoadedMetaGraph(
         meta_graph_def, variables, _interface(fields.get("graphs") or {})
@@ -149,6 +164,25 @@ def _check_description(fields: dict[str, Any]) -> None:
         if type(record["index"]) is not int:
             raise TypeError(f"variable {record!r}")
         tuple(int(size) for size in record["shape"])
+
+
+def _keys(
+    records: Sequence[Mapping[str, Any]],
+    reader: TensorReader,
+    variable_map: VariableMap | None,
+    ema: bool,
+) -> dict[str, str]:
+    """The keys of the checkpoint by name of variable, where they differ."""
+    names = {record["name"]: record["name"] for record in records}
+    keys = mapped_keys(names, variable_map, reader.keys()) if variable_map else {}
+    if ema:
+        weights = {
+            record["name"]: keys.get(record["name"], record["name"])
+            for record in records
+            if record["role"] == "weight" and record["trainable"]
+        }
+        keys |= shadow_keys(weights, reader)
+    return keys
 
 
 def _interface(graphs: Mapping[str, Any]) -> Interface:

@@ -12,6 +12,8 @@ from keras_metagraph.formats.layout import Export
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.variables import GraphVariable
 from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.moving_averages import take_shadows
+from keras_metagraph.loading.variable_map import VariableMap, map_variables
 from keras_metagraph.session.executor import cone
 
 # Parts of the names of ops whose value differs from run to run.
@@ -66,6 +68,8 @@ def restore(
     graph: Graph,
     variables: Mapping[str, GraphVariable],
     needs: Needs,
+    variable_map: VariableMap | None = None,
+    ema: bool = False,
 ) -> Restoration:
     """Reads the checkpoint and decides about the variables that it lacks.
 
@@ -74,19 +78,26 @@ def restore(
         graph: The graph of the variables.
         variables: The variables by name.
         needs: Which of them the model needs, and what for.
+        variable_map: Under which keys the checkpoint has some of them.
+        ema: Whether the model gets the moving averages of its trainable variables.
 
     Returns:
         The values, and what became of each variable.
 
     Raises:
         CheckpointError: If there is no checkpoint but variables are needed.
-        MissingVariableError: If the outputs need variables that have no value.
+        MissingVariableError: If the outputs need variables that have no value, or
+            trainable ones that have no moving average.
         ShapeMismatchError: If values do not fit their variables.
+        SignatureError: If the map does not fit graph and checkpoint.
     """
     if export.checkpoint is None:
         _require_no_variables(export, variables.keys() & needs.forward)
         return Restoration({}, {}, dropped=tuple(sorted(variables)))
     reader = open_checkpoint(export.checkpoint)
+    variables = map_variables(variables, variable_map, reader)
+    if ema:
+        variables = take_shadows(graph, variables, needs.forward, reader)
     read = read_variables(reader, variables.values())
     lacking = {variable.name: variable for variable in read.missing}
     refused = [

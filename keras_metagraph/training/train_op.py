@@ -17,8 +17,11 @@ class TrainOp(keras.optimizers.Optimizer):
     `iterations` are the graph's global step.
 
     Args:
-        operations: Names of the operations that one training step runs.
-        loss: Name of the loss tensor, as `fit` reports it.
+        operations: Names of the operations that one training step runs. Operations in
+            one list run in one go, as in one `Session.run`; the members of the outer
+            list run one after the other.
+        loss: Name of the loss tensor, as `fit` reports it; or one name for each of the
+            runs. Those after the first are reported by their own names.
         name: Name of the optimizer.
 
     Example:
@@ -30,14 +33,31 @@ class TrainOp(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, operations: Sequence[str], loss: str | None = None, name: str = "train_op"
+        self,
+        operations: Sequence[str | Sequence[str]],
+        loss: str | Sequence[str | None] | None = None,
+        name: str = "train_op",
     ) -> None:
         # The rate lives in the graph; Keras wants to hold one.
         super().__init__(learning_rate=0.0, name=name)
-        self.operations = tuple(operations)
-        self.loss = loss
+        self.runs = tuple(
+            (run,) if isinstance(run, str) else tuple(run) for run in operations
+        )
+        losses = [loss] if loss is None or isinstance(loss, str) else list(loss)
+        losses += [None] * (len(self.runs) - len(losses))
+        self.losses = tuple(losses)
         self._global_step: Any = None
         self.built = True
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of all operations that a step runs."""
+        return tuple(name for run in self.runs for name in run)
+
+    @property
+    def loss(self) -> str | None:
+        """Name of the loss tensor of the first run."""
+        return self.losses[0] if self.losses else None
 
     def bind(self, global_step: Any) -> None:
         """Takes the model's global step variable as `iterations`."""
@@ -69,7 +89,7 @@ class TrainOp(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The names of the operations and of the loss."""
         return {
-            "operations": list(self.operations),
-            "loss": self.loss,
+            "operations": [list(run) for run in self.runs],
+            "loss": list(self.losses),
             "name": self.name,
         }

@@ -59,6 +59,8 @@ def clean_environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "PYTEST", "COV_", "VIRTUAL_ENV", "PYENV_V"))
+        # Importing TensorFlow 2 sets it, and TensorFlow 1.15 obeys it.
+        and name != "TF2_BEHAVIOR"
     }
     return kept | {
         "CUDA_VISIBLE_DEVICES": "",

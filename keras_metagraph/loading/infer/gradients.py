@@ -6,6 +6,7 @@
 
 import re
 from collections import deque
+from collections.abc import Iterable
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 
@@ -39,7 +40,18 @@ def backward_nodes(graph: Graph, scopes: list[str]) -> dict[str, str]:
                 found[name] = name[:end]
                 break
             end = name.find("/", end + 1)
+    for name in _accumulators(graph, found):
+        del found[name]
     return found
+
+
+def _accumulators(graph: Graph, backward: Iterable[str]) -> set[str]:
+    """Empty lists that a loop of the forward part fills for its gradient.
+
+    `while_v2` makes them in the scope of the gradients, and passes them to the loop.
+    """
+    lists = [name for name in backward if graph.nodes[name].op == "EmptyTensorList"]
+    return graph.ancestors(lists) & set(backward)
 
 
 def differentiated(graph: Graph, scope: str) -> list[TensorName]:

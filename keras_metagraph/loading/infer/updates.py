@@ -118,6 +118,23 @@ class Training:
             tuple(self._losses_behind(names)),
         )
 
+    def runs(self, operations: Iterable[str]) -> list[TrainingStep]:
+        """The runs of a session that some operations stand for, in their order.
+
+        What trains by another loss than the operation before it has a run of its own:
+        the two sides of a GAN follow each other. The rest goes along.
+        """
+        runs: list[TrainingStep] = []
+        for name in operations:
+            step = self.step([name])
+            last = runs[-1] if runs else None
+            alone = last is not None and step.variables and last.variables
+            if last is None or (alone and step.losses != last.losses):
+                runs.append(step)
+            else:
+                runs[-1] = self.step([*last.operations, name])
+        return runs
+
     def outermost(self, operations: list[str]) -> list[str]:
         """Drops operations that another one of them runs anyway."""
         kept = []

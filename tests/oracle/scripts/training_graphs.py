@@ -1,0 +1,81 @@
+"""Graphs whose train op does more than to update weights, and how they train.
+
+`main` writes the export `kind` to `prefix`, trains on, and returns the losses of each
+step and the variables after the last one.
+"""
+
+import tensorflow as tf
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+RATE = 0.1
+
+
+def averages(x, y):
+    """Batch normalization, a counter, and averages of the new weights."""
+    step = tf.train.get_or_create_global_step()
+    calls = tf.get_variable("calls", initializer=0.0, trainable=False)
+    hidden = tf.layers.batch_normalization(tf.layers.dense(x, 5), training=True)
+    loss = tf.reduce_mean((tf.layers.dense(tf.nn.relu(hidden), 1)[:, 0] - y) ** 2)
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        update = tf.train.GradientDescentOptimizer(RATE).minimize(loss, step)
+    average = tf.train.ExponentialMovingAverage(0.9, num_updates=step)
+    with tf.control_dependencies([update, tf.assign_add(calls, 1.0)]):
+        return [average.apply(tf.trainable_variables())], [loss]
+
+
+def recurrent(x, y):
+    """A functional loop."""
+    tf.enable_control_flow_v2()
+    steps = tf.stack([x, x + 1.0, x * 2.0], 1)
+    cell = tf.nn.rnn_cell.BasicLSTMCell(4)
+    outputs, _ = tf.nn.dynamic_rnn(cell, steps, dtype=tf.float32)
+    loss = tf.reduce_mean((tf.layers.dense(outputs[:, -1], 1)[:, 0] - y) ** 2)
+    return [tf.train.GradientDescentOptimizer(RATE).minimize(loss)], [loss]
+
+
+def adversarial(x, y):
+    """A generator and a critic, trained in turn."""
+    with tf.variable_scope("generator"):
+        made = tf.layers.dense(tf.layers.dense(x, 4, tf.nn.tanh), 1, name="made")
+
+    def critic(value):
+        with tf.variable_scope("critic", reuse=tf.AUTO_REUSE):
+            return tf.layers.dense(tf.layers.dense(value, 4, tf.nn.tanh), 1)
+
+    real, fake = critic(y[:, None]), critic(made)
+    critic_loss = tf.reduce_mean(tf.nn.softplus(-real) + tf.nn.softplus(fake))
+    generator_loss = tf.reduce_mean(tf.nn.softplus(-fake))
+    optimizer = tf.train.GradientDescentOptimizer(RATE)
+    operations = [
+        optimizer.minimize(loss, var_list=tf.trainable_variables(scope), name=name)
+        for loss, scope, name in (
+            (critic_loss, "critic", "train_critic"),
+            (generator_loss, "generator", "train_generator"),
+        )
+    ]
+    return operations, [critic_loss, generator_loss]
+
+
+def main(arrays, args):
+    """See above."""
+    tf.set_random_seed(5)
+    x = tf.placeholder(tf.float32, [None, 3], "x")
+    y = tf.placeholder(tf.float32, [None], "y")
+    operations, losses = globals()[args["kind"]](x, y)
+    for operation in operations:
+        tf.add_to_collection("train_op", operation)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, args["prefix"])
+        feeds = {x: arrays["x"], y: arrays["y"]}
+        found = {"loss%d" % i: [] for i in range(len(losses))}
+        for _ in range(args["steps"]):
+            for i, (operation, loss) in enumerate(zip(operations, losses)):
+                value = session.run([loss, operation], feeds)[0]
+                found["loss%d" % i].append(value)
+        found.update(
+            ("after/" + v.op.name, session.run(v)) for v in tf.global_variables()
+        )
+        found["operations"] = [operation.name for operation in operations]
+        found["losses"] = [loss.name for loss in losses]
+    return found

@@ -1,0 +1,68 @@
+"""Keras trains a graph's own loss: all else that the train op does is done as well."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_metagraph import load_from_meta_graph
+from keras_metagraph.graph.variables import graph_variables
+from keras_metagraph.loading.infer import describe_optimizer
+from keras_metagraph.training.graph_loss import GraphLoss, LossStep
+
+STEPS = 5
+RATE = 0.1  # of the gradient descent in all graphs
+
+
+@pytest.fixture(params=["averages", "recurrent", "adversarial"])
+def trained(request, tf115, tmp_path):
+    random = np.random.default_rng(2)
+    arrays = {
+        "x": random.standard_normal((6, 3), "float32"),
+        "y": random.standard_normal(6, "float32"),
+    }
+    prefix = tmp_path / request.param
+    args = {"kind": request.param, "prefix": prefix, "steps": STEPS}
+    found = tf115("training_graphs", arrays, args)
+    return prefix, arrays, found
+
+
+def load(prefix, found):
+    names = found["operations"].astype(str).tolist()
+    model = load_from_meta_graph(
+        prefix, inputs={"x": "x:0"}, labels={"y": "y:0"}, train_op=names
+    )
+    return model, names
+
+
+def assert_trains_alike(model, arrays, found):
+    history = model.fit(
+        {"x": arrays["x"]}, {"y": arrays["y"]}, epochs=STEPS, batch_size=6, verbose=0
+    ).history
+    np.testing.assert_allclose(history["loss"], found["loss0"], rtol=1e-5)
+    for place, tensor in enumerate(found["losses"].astype(str)[1:], 1):
+        node = tensor.partition(":")[0]
+        np.testing.assert_allclose(history[node], found[f"loss{place}"], rtol=1e-5)
+    for name, variable in model.meta_graph.variables.items():
+        expected = found[f"after/{name}"]
+        np.testing.assert_allclose(
+            variable.numpy(), expected, 1e-5, 1e-6, err_msg=name
+        )
+
+
+def test_train_ops_run_in_the_order_they_are_named(trained):
+    prefix, arrays, found = trained
+    model, _ = load(prefix, found)
+    assert_trains_alike(model, arrays, found)
+
+
+def test_an_optimizer_of_keras_takes_the_part_of_the_graphs(trained):
+    prefix, arrays, found = trained
+    model, names = load(prefix, found)
+    meta = model.meta_graph
+    variables = graph_variables(meta.meta_graph_def, meta.graph)
+    steps = []
+    for name, loss in zip(names, found["losses"].astype(str), strict=True):
+        (optimizer,) = describe_optimizer(meta.graph, variables, [name])
+        steps.append(LossStep(loss, optimizer.variables, (name,)))
+    model.compile(keras.optimizers.SGD(RATE), GraphLoss(steps))
+    assert_trains_alike(model, arrays, found)
