@@ -46,7 +46,8 @@ class Island(keras.layers.Layer):
     """A subgraph run by TensorFlow as it is, differentiable.
 
     The weights of the layer are the variables of the graph. A call returns a dict; in
-    training it also runs the updates and adds the losses.
+    training it also runs the updates. The losses are added in every mode, as Keras adds
+    penalties.
 
     Args:
         graph: A repaired graph (`graph.passes.repair`), or a serialized `GraphDef` of
@@ -56,7 +57,7 @@ class Island(keras.layers.Layer):
         variables: All variables of the model, each of which becomes a weight, in this
             order; also those that no output needs. Their shapes are fully known.
         updates: Names of operations or tensors to run in training.
-        losses: Names of tensors to pass to `add_loss` in training.
+        losses: Names of tensors to pass to `add_loss`.
         training_values: For tensors that depend on the mode: the values in training
             and otherwise.
         constants: Values of tensors, which are put into the graph.
@@ -191,7 +192,7 @@ class Island(keras.layers.Layer):
             values = tf.cond(
                 tf.cast(training, tf.bool),
                 lambda: self._run(True, tensors),
-                lambda: self._run(False, tensors) + self._no_losses(),
+                lambda: self._run(False, tensors),
             )
         else:
             values = self._run(bool(training), tensors)
@@ -272,12 +273,6 @@ class Island(keras.layers.Layer):
             trainable=variable.trainable,
             autocast=False,
         )
-
-    def _no_losses(self) -> list[Any]:
-        """Zeros in the place of the losses, for a mode that is known too late."""
-        specs = self._function(training=True).structured_outputs
-        losses = specs[len(self._subgraph.request.outputs) : -1]
-        return [tf.zeros([], loss.dtype) for loss in losses]
 
     def _run(self, training: bool, tensors: Sequence[Any]) -> list[Any]:
         try:

@@ -47,7 +47,7 @@ class Request:
         inputs: Tensors that are fed, by input name.
         outputs: Tensors that are returned, by output name.
         updates: Operations or tensors to run in training.
-        losses: Scalars to add to the loss in training.
+        losses: Scalars to add to the loss.
         modes: Values of tensors in training and otherwise.
         constants: Values of tensors.
         initializers: Operations to run once.
@@ -91,19 +91,19 @@ class Subgraph:
         """The function of one mode, made when it is first needed.
 
         Args:
-            training: Whether it runs the updates and returns the losses.
+            training: Whether it runs the updates.
             variables: `tf.Variable` by TensorFlow name.
 
         Returns:
-            A function of the inputs, in order, to a list: the outputs, in training
-            the losses, and one tensor more.
+            A function of the inputs, in order, to a list: the outputs, the losses,
+            and one tensor more.
         """
         if training not in self._functions:
             self._initialize(variables)
             if training:
                 self._warn_of_gradients()
             request = self.request
-            outputs = [*request.outputs.values(), *(request.losses if training else ())]
+            outputs = [*request.outputs.values(), *request.losses]
             wanted = Wanted(
                 {
                     TensorName.parse(request.inputs[key]): spec

@@ -13,7 +13,7 @@ from keras_metagraph.errors import (
     UntrustedContentError,
 )
 from keras_metagraph.formats.registry import open_export
-from keras_metagraph.loading.legacy import LegacyOptions, load_legacy
+from keras_metagraph.loading.legacy import KERAS, LegacyOptions, load_legacy
 from keras_metagraph.loading.own import is_own, load_own
 from keras_metagraph.loading.variable_map import VariableMap
 
@@ -25,7 +25,7 @@ def load_from_meta_graph(
     filepath: Any,
     custom_objects: Mapping[str, Any] | None = None,
     *,
-    compile: bool = True,
+    compile: bool | str = True,
     safe_mode: bool = True,
     rebuild: str = "auto",
     inputs: Names | None = None,
@@ -55,7 +55,9 @@ def load_from_meta_graph(
             SavedModel directory.
         custom_objects: Classes and functions by the name that the file has for them.
         compile: Whether to compile the model as it was: own files with their
-            optimizer and loss, others with the train op of the graph.
+            optimizer, others with the train op of their graph. `"keras"` compiles
+            others with a Keras optimizer that is read off the graph, slots and
+            schedule included, and that minimizes the graph's own loss.
         safe_mode: Whether to refuse ops that touch files, network or Python, and
             Python code in configs.
         rebuild: `"config"` (own files: from the Keras config), `"graph"` (from the
@@ -90,6 +92,8 @@ def load_from_meta_graph(
         UntrustedContentError: If the model needs what `safe_mode` refuses.
         UnsupportedOpError: If the model needs ops that TensorFlow does not know.
         CustomObjectError: If classes are missing; names all of them.
+        LoweringError: If `compile="keras"` and the graph's optimizer is none of the
+            known ones.
 
     Example:
         ```python
@@ -103,6 +107,11 @@ def load_from_meta_graph(
         raise FormatError(
             f"rebuild is one of {_REBUILDS}. Received: rebuild={rebuild!r}.",
             fix='leave it at "auto".',
+        )
+    if compile not in (True, False, KERAS):
+        raise FormatError(
+            f"compile is True, False or {KERAS!r}. Received: compile={compile!r}.",
+            fix="leave it at True.",
         )
     export = open_export(filepath)
     meta_graph_def = export.select(tags)
@@ -134,7 +143,7 @@ def load_from_meta_graph(
             export,
             meta_graph_def,
             custom_objects=custom_objects,
-            compile=compile,
+            compile=bool(compile),
             safe_mode=safe_mode,
             variable_map=variable_map,
             ema=ema,

@@ -46,7 +46,13 @@ def restore_trainable(model: Any, records: Sequence[Record]) -> None:
 
 
 def restore_variables(
-    model: Any, records: Sequence[Record], reader: TensorReader, *, optimizer: bool
+    model: Any,
+    records: Sequence[Record],
+    reader: TensorReader,
+    *,
+    keys: Mapping[str, str],
+    optimizer: bool,
+    trains: bool = True,
 ) -> dict[str, Any]:
     """Assigns the values of a checkpoint to a rebuilt model.
 
@@ -54,7 +60,10 @@ def restore_variables(
         model: The rebuilt model.
         records: What the file says of the variables: role, index, name, shape.
         reader: The checkpoint.
+        keys: Under which keys it has some of them, by their names in the file.
         optimizer: Whether the optimizer is wanted too.
+        trains: Whether the file has a train graph. Beside one that has none the
+            optimizer's state may be missing, with a warning that names it.
 
     Returns:
         The Keras variables by their names in the file.
@@ -74,14 +83,20 @@ def restore_variables(
             "compile_from_config() on its class.",
             stacklevel=4,
         )
-    wanted = [record for record in records if record["role"] in roles]
+    wanted = [
+        {**record, "key": keys.get(record["name"], record["name"])}
+        for record in records
+        if record["role"] in roles
+    ]
     live = [v for v in named_variables(model) if v.role in roles]
     pairs = _pair(live, wanted)
+    if not trains:
+        pairs = _without_unsaved(pairs, reader)
     missing = [
         f"{record['name']} {tuple(record['shape'])}"
-        f"{nearest(record['name'], reader.keys())}"
+        f"{nearest(record['key'], reader.keys())}"
         for _, record in pairs
-        if record["name"] not in reader
+        if record["key"] not in reader
     ]
     if missing:
         raise MissingVariableError(
@@ -91,7 +106,7 @@ def restore_variables(
         )
     _check_shapes(pairs, reader)
     # All are read before one is assigned: a damaged file leaves no mixture behind.
-    values = [reader.read(record["name"]) for _, record in pairs]
+    values = [reader.read(record["key"]) for _, record in pairs]
     for (named, _), value in zip(pairs, values, strict=True):
         named.variable.assign(value)
     for layer in sublayers(model):
@@ -143,19 +158,40 @@ def _pair(
     return [(v, record) for v, record in pairs if record is not None]
 
 
+def _without_unsaved(
+    pairs: Sequence[tuple[NamedVariable, Record]], reader: TensorReader
+) -> list[tuple[NamedVariable, Record]]:
+    """Leaves out what only training needs and the checkpoint does not have."""
+    unsaved = [
+        record["name"]
+        for named, record in pairs
+        if named.role in ("optimizer", "other") and record["key"] not in reader
+    ]
+    if unsaved:
+        warnings.warn(
+            "The file was saved without its train graph, so the checkpoint "
+            f"{reader.prefix!r} has no state of the optimizer, which starts anew:\n  - "
+            + "\n  - ".join(unsaved)
+            + '\nTo go on training, save with graphs=("predict", "train"); if the '
+            "optimizer is not wanted, pass compile=False.",
+            stacklevel=5,
+        )
+    return [pair for pair in pairs if pair[1]["name"] not in unsaved]
+
+
 def _check_shapes(
     pairs: Sequence[tuple[NamedVariable, Record]], reader: TensorReader
 ) -> None:
     """Compares model and checkpoint, variable by variable."""
     findings = []
     for named, record in pairs:
-        name = record["name"]
+        name, key = record["name"], record["key"]
         shape = tuple(named.variable.shape)
         dtype = keras.backend.standardize_dtype(named.variable.dtype)
-        if shape != reader.shape(name) or dtype != reader.dtype(name).name:
+        if shape != reader.shape(key) or dtype != reader.dtype(key).name:
             findings.append(
-                f"{name}: {dtype} {shape} in the model, {reader.dtype(name).name} "
-                f"{reader.shape(name)} in the checkpoint"
+                f"{name}: {dtype} {shape} in the model, {reader.dtype(key).name} "
+                f"{reader.shape(key)} in the checkpoint"
             )
     if findings:
         raise ShapeMismatchError(

@@ -17,8 +17,6 @@ from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface, infer_interface
-from keras_metagraph.loading.infer.analysis import GraphAnalysis
-from keras_metagraph.loading.infer.updates import Training
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph, symbolic_inputs
 from keras_metagraph.loading.model import MetaGraphModel
 from keras_metagraph.loading.report import LoadReport
@@ -32,6 +30,8 @@ from keras_metagraph.loading.variable_map import VariableMap
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 from keras_metagraph.training.train_op import TrainOp
 
+KERAS = "keras"
+"""Says that a Keras optimizer goes on, in the place of the graph's train op."""
 _UNUSED_INPUT = "unused_input"
 # TF1 loader: what a SavedModel runs after restoring its variables.
 _MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -41,7 +41,7 @@ _MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 class LegacyOptions:
     """What the caller of `load_from_meta_graph` said about a legacy file."""
 
-    compile: bool = True
+    compile: bool | str = True
     safe_mode: bool = True
     inputs: Any = None
     outputs: Any = None
@@ -100,8 +100,8 @@ def load_legacy(
     )
     model.attach(handle)
     _fill(model, restored)
-    if options.compile and interface.train_op:
-        _compile(model, interface, restored)
+    if options.compile == KERAS or (options.compile and interface.train_op):
+        _compile(model, restored, options)
     return model
 
 
@@ -201,10 +201,10 @@ def _run_main_op(model: MetaGraphModel, operation: str) -> None:
 
 
 def _compile(
-    model: MetaGraphModel, interface: Interface, restored: Restoration
+    model: MetaGraphModel, restored: Restoration, options: LegacyOptions
 ) -> None:
-    """Compiles with the train op, or says why it cannot go on."""
-    if restored.untrainable:
+    """Compiles with what trains the graph, or says why it cannot go on."""
+    if restored.untrainable and options.compile != KERAS:
         warnings.warn(
             "The graph's train op is not used: the checkpoint lacks variables that it "
             f"needs, and they have no fixed initial value: {restored.untrainable}.",
@@ -222,15 +222,10 @@ def _compile(
             f"graph's initial values: {slots}.",
             stacklevel=2,
         )
-    model.compile(_train_op(model.meta_graph), jit_compile=False)
-
-
-def _train_op(meta_graph: LoadedMetaGraph) -> TrainOp:
-    """The graph's own training: one run, or several where it has several losses."""
-    interface = meta_graph.interface
-    if len(interface.train_op) == 1:
-        return TrainOp(interface.train_op, interface.loss)
-    variables = graph_variables(meta_graph.meta_graph_def, meta_graph.graph)
-    runs = Training(GraphAnalysis(meta_graph.graph, variables)).runs(interface.train_op)
-    losses = [str(run.losses[0]) if run.losses else None for run in runs[1:]]
-    return TrainOp([run.operations for run in runs], [interface.loss, *losses])
+    if options.compile == KERAS:
+        meta_graph = model.meta_graph
+        model.compile(meta_graph.optimizer(), meta_graph.loss(), jit_compile=False)
+        return
+    runs = model.meta_graph.training_runs
+    train_op = TrainOp([r.operations for r in runs], [r.loss or None for r in runs])
+    model.compile(train_op, jit_compile=False)

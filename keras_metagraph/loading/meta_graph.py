@@ -15,10 +15,15 @@ from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.infer.analysis import GraphAnalysis
+from keras_metagraph.loading.infer.updates import Training
+from keras_metagraph.loading.optimizers import TrainingPhase, keras_optimizers
 from keras_metagraph.loading.report import LoadReport
 from keras_metagraph.session.executor import SessionExecutor, cone
+from keras_metagraph.training.graph_loss import GraphLoss, LossStep
 
 
 def symbolic_inputs(graph: Graph, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -73,6 +78,8 @@ class LoadedMetaGraph:
         self.variables = dict(variables)
         self.report = report
         self._graph = graph
+        self._optimizer: Any = None
+        self._phases: tuple[TrainingPhase, ...] = ()
 
     @classmethod
     def from_bytes(
@@ -125,6 +132,113 @@ class LoadedMetaGraph:
                 if name.rpartition("/")[2] == called and len(variable.shape) == 0:
                     return variable
         return None
+
+    def optimizer(self) -> Any:
+        """A Keras optimizer that goes on where the graph's own optimizer stands.
+
+        Class, hyper-parameters, learning-rate schedule, slots and step are read off the
+        operations of the train op, and the variables as they are now.
+
+        Returns:
+            A built Keras optimizer; an `OptimizerGroup` where the graph has several.
+
+        Raises:
+            SignatureError: If the graph has no train op, or none was chosen.
+            LoweringError: If the updates are those of no optimizer that is known.
+            MissingVariableError: If slots have no value; lists all of them.
+            ShapeMismatchError: If slots do not fit their variables; lists all of them.
+
+        Example:
+            ```python
+            model.compile(model.meta_graph.optimizer(), loss=model.meta_graph.loss())
+            model.optimizer.learning_rate = 1e-4
+            model.fit(x, y)
+            ```
+        """
+        self._require_train_op()
+        phases = keras_optimizers(
+            self.graph,
+            self._all_variables,
+            self.interface,
+            {n: keras.ops.convert_to_numpy(v) for n, v in self.variables.items()},
+            self.variables,
+        )
+        self._phases = tuple(phases)
+        optimizers = [phase.optimizer for phase in phases]
+        if len(optimizers) == 1:
+            self._optimizer = optimizers[0]
+        else:
+            from keras_metagraph.training.optimizers import OptimizerGroup
+
+            self._optimizer = OptimizerGroup(
+                optimizers,
+                [[self.variables[n].path for n in phase.variables] for phase in phases],
+            )
+        return self._optimizer
+
+    def loss(self) -> GraphLoss:
+        """The loss that the graph's own training minimizes, for `compile`.
+
+        Returns:
+            A loss that only this model can compute.
+
+        Raises:
+            SignatureError: If the graph has no train op, or its loss was not found.
+        """
+        steps = [step for step in self.training_runs if step.variables]
+        unknown = [name for s in steps if not s.loss for name in s.operations]
+        if unknown or not steps:
+            raise SignatureError(
+                "The loss that the training of the graph minimizes is not known.",
+                findings=unknown,
+                fix="name both: load_from_meta_graph(..., train_op='train_op', "
+                "loss='loss:0').",
+            )
+        return GraphLoss(steps)
+
+    def written_back(self, optimizer: Any) -> dict[str, Any] | None:
+        """The values of all variables after a Keras optimizer trained them.
+
+        Args:
+            optimizer: What `optimizer()` returned last.
+
+        Returns:
+            Arrays by variable name: slots as the graph keeps them; `None` for any
+            other optimizer.
+        """
+        if self._optimizer is None or optimizer is not self._optimizer:
+            return None
+        values = {n: keras.ops.convert_to_numpy(v) for n, v in self.variables.items()}
+        for phase in self._phases:
+            values |= phase.write_back(self.variables)
+        return values
+
+    @functools.cached_property
+    def training_runs(self) -> list[LossStep]:
+        """What the train op runs, one after the other where it has several losses."""
+        analysis = GraphAnalysis(self.graph, self._all_variables)
+        runs = Training(analysis).runs(self.interface.train_op)
+        losses = [str(run.losses[0]) if run.losses else "" for run in runs]
+        if self.interface.loss:
+            losses[:1] = [self.interface.loss]  # by the name that the user gave it
+        return [
+            LossStep(loss, tuple(sorted(run.variables)), run.operations)
+            for run, loss in zip(runs, losses, strict=False)
+        ]
+
+    @functools.cached_property
+    def _all_variables(self) -> dict[str, GraphVariable]:
+        """What the file says of its variables, also of those the model has not."""
+        return graph_variables(self.meta_graph_def, self.graph)
+
+    def _require_train_op(self) -> None:
+        if not self.interface.train_op:
+            found = self.interface.alternatives.get("train_op", [])
+            raise SignatureError(
+                "The model has no train op of its graph to read an optimizer off.",
+                findings=found,
+                fix="name one: load_from_meta_graph(..., train_op='train_op').",
+            )
 
     @functools.cached_property
     def gradient_overrides(self) -> list[str]:

@@ -90,6 +90,8 @@ class MetaGraphModel(keras.Model):
             *args: As in `keras.Model.compile`.
             **kwargs: As in `keras.Model.compile`.
         """
+        if self.compiled:
+            self._write_back()
         super().compile(optimizer, *args, **kwargs)
         loss = self.loss
         steps = loss.steps if isinstance(loss, GraphLoss) else ()
@@ -209,15 +211,19 @@ class MetaGraphModel(keras.Model):
             The MetaGraphDef of the file and arrays by checkpoint key, as TensorFlow's
             own Saver would write them; `None` once Keras trains the model.
         """
-        if self.compiled and not self.trains_with_graph:
+        values = self._graph_values()
+        if values is None:
             return None
         meta_graph_def = self.meta_graph.meta_graph_def
         found = graph_variables(meta_graph_def, self.meta_graph.graph)
+        return meta_graph_def, merge_slices({n: found[n] for n in values}, values)
+
+    def _graph_values(self) -> dict[str, Any] | None:
+        """The values with which the graph's own training goes on, by variable name."""
         variables = self.meta_graph.variables
-        return meta_graph_def, merge_slices(
-            {name: found[name] for name in variables},
-            {name: keras.ops.convert_to_numpy(v) for name, v in variables.items()},
-        )
+        if self.compiled and not self.trains_with_graph:
+            return self.meta_graph.written_back(self.optimizer)
+        return {n: keras.ops.convert_to_numpy(v) for n, v in variables.items()}
 
     def get_config(self) -> dict[str, Any]:
         """The functional config, with the graph and how it is fed."""
@@ -242,6 +248,12 @@ class MetaGraphModel(keras.Model):
             )
         )
         return model
+
+    def _write_back(self) -> None:
+        """Gives the graph the slots of the Keras optimizer that has gone on from it."""
+        values = self.meta_graph.written_back(self.optimizer)
+        if values is not None:
+            self.island.assign(values)
 
     def _trained_variables(self) -> list[Any]:
         """What the optimizer trains: all, or what the graph trains by its own loss."""

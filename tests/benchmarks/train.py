@@ -90,7 +90,7 @@ def _by_keras(prefix: Path, size: int, steps: int, compile: bool | str) -> Steps
 
 
 WAYS = {
-#    _KERAS: by_keras,
+    _KERAS: by_keras,
     _TRAIN_OP: by_train_op,
     _OLD_SESSION: in_old_session,
     _NEW_SESSION: in_new_session,

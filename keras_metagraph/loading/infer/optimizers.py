@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -22,15 +22,27 @@ _ARGUMENTS = {
     "lr_power": "learning_rate_power",
 }
 _RMSPROP_ARGUMENTS = _ARGUMENTS | {"rho": "decay"}
-_NO_PARAMETERS = frozenset(
-    {"var", "grad", "delta", "indices", "beta1_power", "beta2_power", "global_step"}
-)
+_POWERS = ("beta1_power", "beta2_power", "global_step")
+_GRADIENTS = ("grad", "delta", "gradient")
+_NO_PARAMETERS = frozenset({"var", "indices", *_POWERS, *_GRADIENTS})
 _NO_OP = "updates are assigned by plain ops: the graph does not name the optimizer"
 _CLASSES = {
     "CenteredRMSProp": "RMSProp",
     "KerasMomentum": "keras SGD with momentum",
     "AdamWithAmsgrad": "keras Adam with amsgrad",
 }
+
+
+class Gradient(NamedTuple):
+    """A gradient as an update takes it.
+
+    Attributes:
+        values: The gradient, or the rows of a sparse one.
+        indices: Which rows these are; `None` for a dense gradient.
+    """
+
+    values: TensorName
+    indices: TensorName | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +58,11 @@ class OptimizerDescription:
         variables: Names of the variables it trains.
         sparse: Those of them that it updates row by row.
         notes: What else a reader should know.
+        tensors: The tensor of each hyper-parameter.
+        gradients: What the update of each variable takes.
+        powers: The variables that hold powers of decays, by the op's argument
+            (`"beta2_power"`), or the tensors that compute them.
+        updates: Names of the ops that update, by trained variable.
     """
 
     name: str
@@ -54,6 +71,10 @@ class OptimizerDescription:
     variables: tuple[str, ...]
     sparse: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tensors: dict[str, TensorName] = dataclasses.field(default_factory=dict)
+    gradients: dict[str, Gradient] = dataclasses.field(default_factory=dict)
+    powers: dict[str, TensorName] = dataclasses.field(default_factory=dict)
+    updates: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         parameters = ", ".join(f"{k}={v}" for k, v in self.hyper_parameters.items())
@@ -109,7 +130,7 @@ def _group(analysis: GraphAnalysis, node: Node) -> tuple[Any, ...]:
     parameters = _hyper_parameters(analysis, node)
     return (
         _name(node),
-        *((k, None if isinstance(v, str) else v) for k, v in parameters.items()),
+        *parameters.items(),
     )
 
 
@@ -139,6 +160,10 @@ def _describe(analysis: GraphAnalysis, nodes: list[Node]) -> OptimizerDescriptio
             if "Sparse" in node.op
         ),
         _gradient_notes(nodes),
+        _tensors(nodes[0]),
+        {n: _gradient(node) for n, node in zip(trained, nodes, strict=True)},
+        {n: t for n, t in _arguments(nodes[0]) if n in _POWERS},
+        {n: node.name for n, node in zip(trained, nodes, strict=True)},
     )
 
 
@@ -236,18 +261,31 @@ def _arguments(node: Node) -> list[tuple[str, TensorName]]:
     return list(zip(names, node.inputs, strict=False))
 
 
-def _hyper_parameters(analysis: GraphAnalysis, node: Node) -> dict[str, Any]:
+def _tensors(node: Node) -> dict[str, TensorName]:
+    """The hyper-parameters of an update, by the names that `tf.train` has for them."""
     names = _RMSPROP_ARGUMENTS if "RMSProp" in node.op else _ARGUMENTS
-    found = {}
-    for name, tensor in _arguments(node):
-        if name in _NO_PARAMETERS or _is_slot(node, name):
-            continue
+    return {
+        names.get(name, name): tensor
+        for name, tensor in _arguments(node)
+        if name not in _NO_PARAMETERS and not _is_slot(node, name)
+    }
+
+
+def _gradient(node: Node) -> Gradient:
+    arguments = dict(_arguments(node))
+    values = next(arguments[name] for name in _GRADIENTS if name in arguments)
+    return Gradient(values, arguments.get("indices"))
+
+
+def _hyper_parameters(analysis: GraphAnalysis, node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, tensor in _tensors(node).items():
         value = analysis.constant(tensor)
         if value is None:
             variable = analysis.variable_behind(tensor)
             source = str(analysis.source(tensor))
             value = f"variable {variable}" if variable else source
-        found[names.get(name, name)] = value
+        found[name] = value
     return found
 
 
@@ -281,7 +319,7 @@ def _gradient_notes(nodes: list[Node]) -> tuple[str, ...]:
     }
     found: dict[str, None] = {}
     for node in nodes:
-        gradients = [t for name, t in _arguments(node) if name in ("grad", "delta")]
+        gradients = [t for name, t in _arguments(node) if name in _GRADIENTS]
         for tensor in gradients:
             for mark, note in marks.items():
                 if mark in tensor.node:

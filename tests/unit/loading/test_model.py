@@ -191,3 +191,21 @@ def test_gradients_that_no_file_holds_are_told(tmp_path):
     model = load_from_meta_graph(path, outputs="y:0")
     with pytest.warns(UserWarning, match="gradients of its own"):
         model.compile("sgd", "mse")
+
+
+def test_penalties_count_in_training_and_in_evaluation(tmp_path, batch):
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        w = v1.get_variable("w", [3, 1], use_resource=False)
+        v1.add_to_collection("regularization_losses", tf.reduce_sum(w**2))
+        tf.matmul(x, w, name="y")
+        session.run(v1.global_variables_initializer())
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+    model = load_from_meta_graph(path)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    error = np.mean((model.predict(batch[0], verbose=0) - batch[1][:, None]) ** 2)
+    expected = error + np.sum(model.meta_graph.run("w:0") ** 2)
+    targets = batch[1][:, None]
+    np.testing.assert_allclose(fit_one(model, batch[0], targets), expected, 1e-5)
+    found = model.evaluate(batch[0], targets, verbose=0)
+    np.testing.assert_allclose(found, expected, 1e-5)

@@ -1,0 +1,1 @@
+"""Keras 3 models from what Keras 1 and 2 saved."""
