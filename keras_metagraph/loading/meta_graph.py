@@ -113,7 +113,26 @@ class LoadedMetaGraph:
         return SessionExecutor(
             self.graph,
             {name: variable.value for name, variable in self.variables.items()},
+            early=self._readers_of_weights(),
         )
+
+    def _readers_of_weights(self) -> list[str]:
+        """Nodes of losses and gradients that read a trained variable.
+
+        The gradient is that of the weights before the update. Programs that called
+        `tf.gradients` themselves left it to chance whether some op read them after it.
+        """
+        training = Training(GraphAnalysis(self.graph, self._all_variables))
+        analysis = training.analysis
+        losses = [loss for found in training.losses.values() for loss in found]
+        return [
+            name
+            for name in analysis.ancestors(losses) | training.backward.keys()
+            if any(
+                analysis.variable_behind(tensor) in analysis.trained
+                for tensor in analysis.graph.nodes[name].inputs
+            )
+        ]
 
     @property
     def global_step(self) -> Any:

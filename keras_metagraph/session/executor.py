@@ -6,9 +6,10 @@ order of effects is the one that TensorFlow 1 had (`tf.compat.v1.wrap_function`)
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.audit.policy import require_safe
@@ -33,10 +34,19 @@ class SessionExecutor:
     Args:
         graph: A repaired graph (`graph.passes.repair`).
         variables: TensorFlow variables by the name of their `VarHandleOp` node.
+        early: Names of nodes that take the values of reference variables before all
+            updates that the graph does not order before them. Of others it is
+            estimated which came first in a session.
     """
 
-    def __init__(self, graph: Graph, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        variables: Mapping[str, Any],
+        early: Collection[str] = (),
+    ) -> None:
         self.graph = graph
+        self._early = frozenset(early)
         self.variables = dict(variables)
         self._functions: dict[tuple[Any, ...], Runner] = {}
         self._tables = _table_initializers(graph)
@@ -149,7 +159,7 @@ class SessionExecutor:
         roots = self._roots([*fetches, *feeds])[: len(fetches)]
         names, used = cone(self.graph, roots, set(fed))
         early, _ = cone(self.graph, self._roots(before), set(fed))
-        if _updated_first(self.graph.subgraph(names), early):
+        if _updated_first(self.graph.subgraph(names), early, self._early):
             return self._in_turn(fetches, feeds, before)
         part = self._importable(names, roots, fed)
         require_safe(part)
@@ -186,7 +196,7 @@ class SessionExecutor:
 
         def runner(values: Sequence[Any]) -> list[Any]:
             arguments = [
-                tf.convert_to_tensor(values[position], spec.dtype)
+                _fed(values[position], spec.dtype)
                 for position, spec in zip(positions, specs, strict=True)
             ]
             return list(pruned(*arguments))
@@ -213,7 +223,7 @@ class SessionExecutor:
         """The nodes to import: no variables, no fed placeholders, private tables."""
         cut = {tensor.node for tensor in fed}
         part = self.graph.subgraph(names)
-        part = prepare_for_session(part)
+        part = prepare_for_session(part, self._early)
         part = Graph(
             {n: v for n, v in part.nodes.items() if n not in self.variables},
             part.functions,
@@ -284,14 +294,21 @@ class SessionExecutor:
                 self.function([operation], [])([])
 
 
-def _updated_first(graph: Graph, early: set[str]) -> bool:
+def _updated_first(graph: Graph, early: set[str], always: frozenset[str]) -> bool:
     """Whether a session updated a variable before some of `early` had read it."""
     if not early:
         return False
     graph = resource_handles(graph).graph
-    asked = resource_variables(graph, early).graph
-    usual = resource_variables(graph).graph
+    asked = resource_variables(graph, early | always).graph
+    usual = resource_variables(graph, always).graph
     return bool(graph_to_proto(asked) != graph_to_proto(usual))
+
+
+def _fed(value: Any, dtype: tf.DType) -> Any:
+    """A fed value; numbers of another type are converted, as a session did."""
+    if not tf.is_tensor(value) and dtype != tf.string:
+        value = np.asarray(value, dtype.as_numpy_dtype)
+    return tf.convert_to_tensor(value, dtype)
 
 
 def cone(

@@ -8,13 +8,15 @@ from oracle.references import Export, trainable_exports
 from parity.test_recorded import load_for_training
 
 
+@pytest.mark.parametrize("trainer", [True, "keras"], ids=["train_op", "keras"])
 @pytest.mark.parametrize("export", trainable_exports(), ids=repr)
 def test_tensorflow_1_goes_on_from_what_the_callback_wrote(
-    export: Export, tmp_path, tf115
+    export: Export, trainer, tmp_path, tf115
 ):
+    """By the train op of the graph, or by the Keras optimizer that is read off it."""
     training = export.training
     half = len(training.losses) // 2
-    model, inputs, labels = load_for_training(export)
+    model, inputs, labels = load_for_training(export, compile=trainer)
     callback = MetaGraphCheckpoint(tmp_path / "model", save_freq="epoch")
     losses = []
     for step in range(half):

@@ -82,6 +82,33 @@ def test_further_steps_by_the_train_op(export):
 
 
 @pytest.mark.parametrize("export", trainable_exports(), ids=repr)
+def test_further_steps_by_the_keras_optimizer(export):
+    model, inputs, labels = load_for_training(export, compile="keras")
+    training = export.training
+    losses = []
+    for step in range(len(training.losses)):
+        x = {key: training.arrays[key][step] for key in inputs}
+        y = {key: training.arrays[key][step] for key in labels}
+        losses.append(model.train_on_batch(x, y))
+        model.reset_metrics()
+    np.testing.assert_allclose(losses, training.losses, rtol=1e-5)
+    _, values = model.original_meta_graph()
+    for name, expected in {**training.after, **training.after_state}.items():
+        np.testing.assert_allclose(values[name], expected, AFTER, AFTER, err_msg=name)
+    print(f"{export}: {describe(model.optimizer)}")
+
+
+def describe(optimizer):
+    """The optimizer that was recovered, with what its class does not say."""
+    inner = getattr(optimizer, "optimizers", [])
+    if inner:
+        return " + ".join(describe(each) for each in inner)
+    rate = optimizer.get_config()["learning_rate"]
+    rate = rate["class_name"] if isinstance(rate, dict) else f"{rate:.4g}"
+    return f"{type(optimizer).__name__}({rate})"
+
+
+@pytest.mark.parametrize("export", trainable_exports(), ids=repr)
 def test_gradients_through_the_island(export):
     """Keras's gradient of the loss against the gradient tensors of the file."""
     model, inputs, labels = load_for_training(export)

@@ -1,6 +1,6 @@
 """Passes: what is done to a graph before it runs, one file each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.graph.passes.private_functions import private_functions
@@ -50,11 +50,13 @@ def repair(graph: Graph) -> Graph:
     return run_passes(graph, REPAIRS).graph
 
 
-def prepare_for_session(graph: Graph) -> Graph:
+def prepare_for_session(graph: Graph, early: Collection[str] = ()) -> Graph:
     """A repaired graph without references, as a wrapped function takes it.
 
     Args:
         graph: What one run needs of a repaired graph; it is not changed.
+        early: Names of nodes that take the values of variables before all updates that
+            the graph does not order before them.
 
     Returns:
         The graph with `VarHandleOp` nodes under the names of its variables, and with
@@ -62,5 +64,5 @@ def prepare_for_session(graph: Graph) -> Graph:
     """
     # The first pass leaves no reference but those to variables.
     graph = resource_handles(graph).graph
-    graph = resource_variables(graph).graph
+    graph = resource_variables(graph, early).graph
     return private_functions(graph).graph

@@ -209,3 +209,33 @@ def test_penalties_count_in_training_and_in_evaluation(tmp_path, batch):
     np.testing.assert_allclose(fit_one(model, batch[0], targets), expected, 1e-5)
     found = model.evaluate(batch[0], targets, verbose=0)
     np.testing.assert_allclose(found, expected, 1e-5)
+
+
+def test_gradients_are_those_of_the_weights_before_the_update(tmp_path, batch):
+    # A session left it to chance: nothing makes an update wait for the other gradients.
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        label = v1.placeholder(tf.float32, [None], "label")
+        weights = [
+            v1.get_variable(name, shape, use_resource=False)
+            for name, shape in (("a", [3, 4]), ("b", [4, 4]), ("c", [4, 1]))
+        ]
+        y = x
+        for weight in weights:
+            y = tf.matmul(y, weight)
+        loss = tf.reduce_sum((y[:, 0] - label) ** 2, name="loss")
+        gradients = tf.gradients(loss, weights)
+        updates = [
+            v1.assign_sub(weight, 0.1 * gradient)
+            for weight, gradient in zip(weights, gradients, strict=True)
+        ]
+        tf.group(*updates, name="step")
+        session.run(v1.global_variables_initializer())
+        feeds = {x: batch[0], label: batch[1]}
+        values, slopes = session.run([weights, gradients], feeds)
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+    model = load_from_meta_graph(path, train_op="step", loss="loss:0")
+    fit_one(model, *batch)
+    for name, value, slope in zip("abc", values, slopes, strict=True):
+        found = model.meta_graph.run(f"{name}:0")
+        np.testing.assert_allclose(found, value - 0.1 * slope, 1e-5, err_msg=name)
