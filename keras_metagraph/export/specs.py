@@ -265,7 +265,7 @@ def label_specs(
         labels = (
             data[1]
             if data is not None
-            else _labels_of_loss(getattr(model, "loss", None), outputs, model)
+            else _expected_labels(model, outputs)
         )
     weights = own[2] if own is not None else None
     if given_weight is True:
@@ -295,6 +295,15 @@ def _labels(structure: Any, scope: str, model: Any, used: set[str]) -> Any:
             outputs = [str(place) for place in range(len(flat))]
         names = [f"{scope}/{n}" for n in _leaf_names(structure, outputs)]
     return _named(structure, names, used)
+
+
+def _expected_labels(model: Any, outputs: Any) -> Any:
+    """Labels of a model that has not been seen in training."""
+    expected = getattr(model, "expected_labels", None)
+    known = expected() if callable(expected) else None  # a loaded graph has its own
+    if known is not None:
+        return known or None
+    return _labels_of_loss(getattr(model, "loss", None), outputs, model)
 
 
 def _labels_of_loss(loss: Any, outputs: Any, model: Any) -> Any:

@@ -1,7 +1,7 @@
 """`model.meta_graph`: the graph behind a loaded model."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -24,6 +24,7 @@ from keras_metagraph.loading.optimizers import TrainingPhase, keras_optimizers
 from keras_metagraph.loading.report import LoadReport
 from keras_metagraph.session.executor import SessionExecutor, cone
 from keras_metagraph.training.graph_loss import GraphLoss, LossStep
+from keras_metagraph.training.optimizers import OptimizerGroup
 
 
 def symbolic_inputs(graph: Graph, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -183,16 +184,14 @@ class LoadedMetaGraph:
             self.variables,
         )
         self._phases = tuple(phases)
-        optimizers = [phase.optimizer for phase in phases]
-        if len(optimizers) == 1:
-            self._optimizer = optimizers[0]
-        else:
-            from keras_metagraph.training.optimizers import OptimizerGroup
-
+        self._optimizer = phases[0].optimizer
+        if len(phases) > 1:  # networks that are trained in turn
+            owned = [[self.variables[n] for n in phase.variables] for phase in phases]
             self._optimizer = OptimizerGroup(
-                optimizers,
-                [[self.variables[n].path for n in phase.variables] for phase in phases],
+                [phase.optimizer for phase in phases],
+                {v.path: place for place, own in enumerate(owned) for v in own},
             )
+            self._optimizer.build([variable for own in owned for variable in own])
         return self._optimizer
 
     def loss(self) -> GraphLoss:
@@ -241,7 +240,7 @@ class LoadedMetaGraph:
         if self.interface.loss:
             losses[:1] = [self.interface.loss]  # by the name that the user gave it
         return [
-            LossStep(loss, tuple(sorted(run.variables)), run.operations)
+            LossStep(loss, self._in_order(run.variables), run.operations)
             for run, loss in zip(runs, losses, strict=False)
         ]
 
@@ -249,6 +248,10 @@ class LoadedMetaGraph:
     def _all_variables(self) -> dict[str, GraphVariable]:
         """What the file says of its variables, also of those the model has not."""
         return graph_variables(self.meta_graph_def, self.graph)
+
+    def _in_order(self, names: Collection[str]) -> tuple[str, ...]:
+        """Names of variables in the graph's order, in which optimizers are built."""
+        return tuple(name for name in self.variables if name in names)
 
     def _require_train_op(self) -> None:
         if not self.interface.train_op:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
 from keras_metagraph.graph.ir import TensorName
+from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.variables import graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.graph_step import GraphStep
@@ -217,6 +218,21 @@ class MetaGraphModel(keras.Model):
         meta_graph_def = self.meta_graph.meta_graph_def
         found = graph_variables(meta_graph_def, self.meta_graph.graph)
         return meta_graph_def, merge_slices({n: found[n] for n in values}, values)
+
+    def expected_labels(self) -> Any:
+        """The labels that a training step on the graph's own loss takes.
+
+        Returns:
+            Specs by label name, or the one spec; `None` where the graph's loss is not
+            used.
+        """
+        if not isinstance(self.loss, GraphLoss):
+            return None
+        labels = {
+            key: tensor_spec(self.meta_graph.graph, tensor)
+            for key, tensor in self.meta_graph.interface.labels.items()
+        }
+        return next(iter(labels.values())) if len(labels) == 1 else labels
 
     def _graph_values(self) -> dict[str, Any] | None:
         """The values with which the graph's own training goes on, by variable name."""

@@ -104,10 +104,11 @@ def load_own(
         optimizer=compile,
         trains="train" in (fields.get("graphs") or {}),
     )
-    # Not setattr: Keras would track what it holds.
-    vars(model)["meta_graph"] = LoadedMetaGraph(
-        meta_graph_def, variables, _interface(fields.get("graphs") or {})
-    )
+    if getattr(model, "meta_graph", None) is None:  # else it runs a graph of its own
+        # Not setattr: Keras would track what it holds.
+        vars(model)["meta_graph"] = LoadedMetaGraph(
+            meta_graph_def, variables, _interface(fields.get("graphs") or {})
+        )
     return model
 
 
