@@ -107,22 +107,7 @@ def openvino() -> Path:
     return _interpreter(consumers.OPENVINO)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name in ("lstm", "bidirectional_gru"),
-                raises=tf115.OracleError,
-                reason="_lower_using_switch_merge makes tf2onnx lower the loop to "
-                "Switch and Merge, where it leaves TensorLists in: 'Invalid tensor "
-                "data type 0'",
-            ),
-        )
-        for name in MODELS
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_tf2onnx_reads_a_predict_only_export(name, tf2onnx, tmp_path):
     exported = _Exported(MODELS[name](), tmp_path)
 
