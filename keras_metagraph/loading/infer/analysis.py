@@ -142,7 +142,11 @@ class GraphAnalysis:
             for node in self.graph.nodes.values()
             if node.op in ("Switch", "RefSwitch") and node.name not in self.in_frames
         ]
-        return frozenset(self.reach(seeds, stop=lambda node: node.op.endswith("Merge")))
+        return frozenset(
+            self.reach(
+                seeds, control=True, stop=lambda node: node.op.endswith("Merge")
+            )
+        )
 
     def is_summary(self, node: Node) -> bool:
         """Whether a node writes or merges summaries, or prints."""

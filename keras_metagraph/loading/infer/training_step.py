@@ -61,11 +61,11 @@ def _listed_steps(state: State) -> list[TrainingStep]:
     )
     training = state.training
     steps = [
-        training.step([training.wrapped(name)])
+        training.step(training.wrapped([name]))
         for name in training.outermost(list(names))
     ]
     trains = [step for step in steps if step.variables]
-    return trains or ([] if training.updates else steps)
+    return training.joined(trains) or ([] if training.updates else steps)
 
 
 def _covering(steps: list[TrainingStep]) -> list[TrainingStep]:
@@ -136,6 +136,7 @@ def _choose_loss(state: State) -> None:
                     "taken; name one with loss="
                 )
             return
+        loss = _total(state) or loss
         state.result.warnings.append(
             f"the train op minimizes several losses ({', '.join(names)}): {loss} is "
             "reported"
@@ -143,6 +144,15 @@ def _choose_loss(state: State) -> None:
     named = _named_copy(state, loss)
     state.because(named, "the gradients of the training step are its gradients")
     state.result.loss = str(named)
+
+
+def _total(state: State) -> TensorName | None:
+    """What is computed from all losses, for somebody to look at."""
+    analysis = state.analysis
+    after = [analysis.reach([loss.node]) for loss in state.losses]
+    common = set.intersection(*after) - state.training.after
+    totals = [TensorName(name) for name in analysis.graph.nodes if name in common]
+    return next((t for t in totals if _is_lone_scalar(state, t)), None)
 
 
 def _named_copy(state: State, loss: TensorName) -> TensorName:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.loading.infer.analysis import APPLY_PREFIXES, GraphAnalysis
@@ -145,23 +145,57 @@ class Training:
                 kept.append(name)
         return kept
 
-    def wrapped(self, operation: str) -> str:
-        """The operation that runs a train op and other updates after it, if one does.
+    def wrapped(self, operations: Sequence[str]) -> tuple[str, ...]:
+        """The operation that runs train ops and what else belongs to their step.
 
         `tf.group(train_op, averages)` is what the user ran; the collection has the
-        inner one.
+        inner one. Of several it is what waits for all of them, and of one inside a
+        condition, which cannot be run from outside, what comes after the condition.
+
+        Args:
+            operations: Train ops of one loss.
+
+        Returns:
+            The one operation; the given ones where there is none.
         """
-        before = self.analysis.ancestors([TensorName(operation)])
-        graph = self.analysis.graph
-        inner = {name for name in before if name in self.analysis.writes}
-        for name in self.analysis.reach([operation], control=True):
-            if graph.nodes[name].op != "NoOp" or self.analysis.users[name]:
+        analysis = self.analysis
+        hidden = analysis.in_branches | analysis.in_frames
+        around_all = len(operations) > 1 or not hidden.isdisjoint(operations)
+        inner = self._writes_of(operations)
+        after = [analysis.reach([name], control=True) for name in operations]
+        common = set.intersection(*after) - hidden
+        for name, node in analysis.graph.nodes.items():
+            if name not in common or analysis.users[name]:
                 continue
-            around = self.analysis.ancestors([TensorName(name)])
-            written = {n for n in around if n in self.analysis.writes}
-            if written > inner and not written & set(self.updates) - inner:
-                return name
-        return operation
+            if node.op != "NoOp" and not around_all:
+                continue
+            written = self._writes_of([name])
+            more = written - inner
+            if (more or around_all) and not more & set(self.updates):
+                return (name,)
+        return tuple(operations)
+
+    def joined(self, steps: Sequence[TrainingStep]) -> list[TrainingStep]:
+        """Joins steps of one and the same loss whose updates have nothing in common.
+
+        Args:
+            steps: Steps, as collections name them.
+
+        Returns:
+            Fewer steps, if there are such; wide and deep models train so.
+        """
+        found = _joined(list(steps))
+        return [
+            self.step(self.wrapped(step.operations))
+            if len(step.operations) > 1
+            else step
+            for step in found
+        ]
+
+    def _writes_of(self, operations: Iterable[str]) -> set[str]:
+        """The nodes that write variables when some operations run."""
+        before = self.analysis.ancestors(TensorName(name) for name in operations)
+        return {name for name in before if name in self.analysis.writes}
 
     def _losses_behind(self, names: set[str]) -> list[TensorName]:
         used = {scope for node, scope in self.backward.items() if node in names}

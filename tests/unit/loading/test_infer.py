@@ -1005,3 +1005,59 @@ def test_a_file_of_this_package_says_it_itself():
     assert interface.outputs == {"b": "dense/BiasAdd:0"}
     assert interface.labels == {"c": "y:0"}
     assert interface.reasons["loss:0"] == "the file says it"
+
+
+def test_train_ops_of_one_loss_are_run_by_what_waits_for_all():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+        logits = dense(x, 3, "wide") + dense(x, 3, "deep")
+        loss = cross_entropy(y, logits)
+        step = v1.get_variable("count", initializer=0, use_resource=False)
+        parts = [
+            minimize(loss, var_list=v1.trainable_variables(scope), name=scope)
+            for scope in ("wide", "deep")
+        ]
+        for part in parts:
+            v1.add_to_collection("train_op", part)
+        with tf.control_dependencies(parts):
+            v1.assign_add(step, 1, name="step")
+
+    found = infer(build)
+    assert found.train_op == ["step"]
+    assert found.loss == "loss:0"
+
+
+def test_train_op_inside_a_condition_is_run_by_what_comes_after_it():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+        loss = cross_entropy(y, dense(x, 3, "dense"))
+        count = v1.get_variable("count", initializer=0, use_resource=False)
+        optimizer = v1.train.GradientDescentOptimizer(0.1)
+        gradients = optimizer.compute_gradients(loss)
+        # The optimizer puts what is inside into the collection.
+        v1.cond(
+            tf.equal(count % 2, 0),
+            lambda: optimizer.apply_gradients(gradients),
+            tf.no_op,
+        )
+
+    assert infer(build).train_op == ["cond/Merge"]
+
+
+def test_loss_of_replicas_is_what_is_computed_from_all():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+        losses, gradients = [], []
+        for place in range(2):
+            with v1.variable_scope("net", reuse=place > 0), tf.name_scope(f"t{place}"):
+                loss = cross_entropy(y[place::2], dense(x[place::2], 3, "dense"))
+            losses.append(loss)
+            gradients.append(tf.gradients(loss, v1.trainable_variables()))
+        tf.add_n(losses, name="total")
+        means = [tf.add_n(pair) / 2.0 for pair in zip(*gradients, strict=True)]
+        optimizer = v1.train.GradientDescentOptimizer(0.1)
+        optimizer.apply_gradients(
+            zip(means, v1.trainable_variables(), strict=True), name="train_op"
+        )
+
+    assert infer(build).loss == "total:0"
