@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_metagraph.errors import MetaGraphError
+
 Scalar = str | float | Callable[[Any, Any], Any]
 
 
@@ -115,51 +117,11 @@ def register_rule(kind: type, rule: Callable[[Any], UpdateRule | None]) -> None:
         rule: Gets an optimizer of just this class and returns its rule.
 
     Raises:
-        ValueError: If the class has a rule already.
+        MetaGraphError: If the class has a rule already.
     """
     if kind in _RULES:
-        raise ValueError(f"{kind} has an update rule already")
+        raise MetaGraphError(f"{kind.__name__} has an update rule already.")
     _RULES[kind] = rule
-
-
-def fused_update(
-    optimizer: Any,
-    gradient: Any,
-    variable: Any,
-    learning_rate: Any,
-    slots: Mapping[str, Any],
-    **arguments: Any,
-) -> None:
-    """Updates a weight and its slots with the fused op of TensorFlow.
-
-    Args:
-        optimizer: An optimizer that has a rule.
-        gradient: A tensor or `tf.IndexedSlices`; rows that come twice are added.
-        variable: The weight: a resource `tf.Variable` or a `keras.Variable`.
-        learning_rate: A scalar.
-        slots: The weight's slots by Keras's names, as `optimizer_slots` lists them;
-            all of those that the rule names.
-        **arguments: Arguments of the op that are given in place of the rule's own:
-            `beta1_power=power` where a variable keeps it.
-
-    Raises:
-        ValueError: If the optimizer has no rule, or none for a sparse gradient.
-
-    Example:
-        ```python
-        (slots,) = optimizer_slots(optimizer, [kernel])
-        fused_update(optimizer, gradient, kernel, optimizer.learning_rate, slots)
-        ```
-    """
-    rule = rule_of(optimizer)
-    sparse = isinstance(gradient, tf.IndexedSlices)
-    if rule is None or (sparse and not rule.takes_rows):
-        kind = "sparse" if sparse else "dense"
-        raise ValueError(
-            f"No op of TensorFlow is the step of {type(optimizer).__name__}, as it is "
-            f"configured, for {kind} gradients"
-        )
-    run_rule(rule, optimizer, gradient, variable, learning_rate, slots, **arguments)
 
 
 def run_rule(
@@ -171,21 +133,38 @@ def run_rule(
     slots: Mapping[str, Any],
     **arguments: Any,
 ) -> None:
-    """Runs the op of a rule.
+    """Updates a weight and its slots with the fused op of TensorFlow.
 
     Args:
-        rule: What to run, whatever the optimizer's own rule is.
-        optimizer: Where the scalars come from.
-        gradient: As for `fused_update`.
-        variable: As for `fused_update`.
-        learning_rate: As for `fused_update`.
-        slots: As for `fused_update`.
-        **arguments: As for `fused_update`.
+        rule: What to run.
+        optimizer: The optimizer that the rule is of; the scalars come from it.
+        gradient: A tensor or `tf.IndexedSlices`; rows that come twice are added.
+        variable: The weight: a resource `tf.Variable` or a `keras.Variable`.
+        learning_rate: A scalar.
+        slots: The weight's slots by Keras's names, as `optimizer_slots` lists them;
+            all of those that the rule names.
+        **arguments: Arguments of the op that are given in place of the rule's own:
+            `beta1_power=power` where a variable keeps it.
+
+    Raises:
+        MetaGraphError: If the gradient is sparse and the rule takes no rows.
+
+    Example:
+        ```python
+        (slots,) = optimizer_slots(optimizer, [kernel])
+        rule, rate = rule_of(optimizer), optimizer.learning_rate
+        run_rule(rule, optimizer, gradient, kernel, rate, slots)
+        ```
     """
+    sparse = isinstance(gradient, tf.IndexedSlices)
+    if sparse and not rule.takes_rows:
+        raise MetaGraphError(
+            f"{type(optimizer).__name__} has no fused update for a sparse gradient.",
+            fix="see `rule.takes_rows`, and take the optimizer's own step.",
+        )
     weight = resource(variable)
     rate = tf.cast(learning_rate, weight.dtype)
     gradient = tf.cast(gradient, weight.dtype)
-    sparse = isinstance(gradient, tf.IndexedSlices)
     if sparse and rule.sparse_op == "GradientDescent":
         weight.scatter_sub(tf.IndexedSlices(rate * gradient.values, gradient.indices))
         return

@@ -19,7 +19,6 @@ from keras_metagraph.audit.structure import check_structure
 from keras_metagraph.errors import FormatError
 from keras_metagraph.graph.from_proto import graph_from_proto
 
-_LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 _MAX_GRAPH_BYTES = 2**24  # a rate is a formula, not a model
 
 
@@ -28,7 +27,7 @@ def _float(value: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class NaturalExpDecay(_LearningRateSchedule):
+class NaturalExpDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`tf.train.natural_exp_decay`: `rate * exp(-decay_rate * step / decay_steps)`.
 
     Args:
@@ -80,7 +79,7 @@ class NaturalExpDecay(_LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class LinearCosineDecay(_LearningRateSchedule):
+class LinearCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`tf.train.linear_cosine_decay`: a line times a cosine, and a floor.
 
     With `p = min(step, decay_steps) / decay_steps` the rate is
@@ -141,7 +140,7 @@ class LinearCosineDecay(_LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class LinearWarmup(_LearningRateSchedule):
+class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises in a line, and then follows another schedule.
 
     As in BERT (`optimization.py`): before `warmup_steps` the rate is
@@ -197,7 +196,7 @@ class LinearWarmup(_LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class ShiftedSchedule(_LearningRateSchedule):
+class ShiftedSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule that counts from elsewhere than the optimizer.
 
     A graph may have a step counter beside the one of its optimizer: with a second
@@ -250,7 +249,7 @@ def _with_schedule(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class GraphSchedule(_LearningRateSchedule):
+class GraphSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that a graph of TensorFlow 1 computes from its step counter.
 
     For formulas that are no schedule of Keras. All ops are looked at before

@@ -155,6 +155,14 @@ CASES = {
             rate, weight_decay_rate=0.02, exclude_from_weight_decay=["bias"]
         ),
     ),
+    "Ftrl and Adagrad": Case(
+        "WideAndDeep(rate)",
+        lambda rate: own.OptimizerGroup(
+            [own.TF1Ftrl(rate), own.TF1Adagrad(rate)],
+            {"embedding": 0, "kernel": 1, "bias": 1},
+        ),
+        0.2,
+    ),
     "tf.keras SGD": Case("keras.SGD(rate)", own.TFKerasSGD),
     "tf.keras SGD, momentum": Case(
         "keras.SGD(rate, 0.9)",
@@ -304,16 +312,18 @@ class Trained:
         self.optimizer = self.case.make(rate)
         self.optimizer.build(list(self.variables.values()))
 
+    def optimizer_of(self, key: str) -> Any:
+        """The optimizer of a variable, which may be one of a group."""
+        if isinstance(self.optimizer, own.OptimizerGroup):
+            return self.optimizer.optimizers[self.optimizer.assignments[key]]
+        return self.optimizer
+
     def state(self) -> dict[str, Any]:
         """Variables of the optimizer and the model, by the names in TensorFlow 1."""
         slots = optimizer_slots(self.optimizer, list(self.variables.values()))
-        names = self.case.slots or {
-            slot: suffix
-            for slot, suffix in slot_suffixes(self.optimizer).items()
-            if slot != "average"
-        }
         found: dict[str, Any] = dict(self.variables)
         for key, own_slots in zip(self.variables, slots, strict=True):
+            names = self.case.slots or slot_suffixes(self.optimizer_of(key))
             # All of them, so that none is left at what it starts with.
             assert own_slots.keys() <= names.keys()
             found |= {
@@ -336,7 +346,8 @@ class Trained:
         """Takes over a state of TensorFlow 1."""
         for name, variable in self.state().items():
             variable.assign(values[name])
-        self.optimizer.iterations.assign(values[self.step])
+        for optimizer in {self.optimizer, *map(self.optimizer_of, self.variables)}:
+            optimizer.iterations.assign(values[self.step])
         if self.case.tf_keras == "Adamax/":
             power = np.power(0.9, values[self.step] + 1.0)
             self.optimizer.beta1_power.assign(power)

@@ -3,7 +3,12 @@
 Where Keras has an optimizer of the same name, this is what differs: state and settings
 are TensorFlow 1's own, so that training goes on from a checkpoint with the very next
 step; and a sparse gradient, as an embedding has, is used as TensorFlow 1 does, mostly
-for the rows that it names and for no others.
+for the rows that it names and for no others. (Keras squares the rows of one index, and
+then adds them; TensorFlow 1 adds them first.)
+
+They work under `tf.distribute`. With `jit_compile=True`, XLA has none of the ops for
+sparse gradients. A process that loads a `.keras` file with one of them imports this
+module before, as for any custom class.
 """
 
 from keras_metagraph.training.optimizers.adam import (

@@ -85,8 +85,8 @@ class TF1Optimizer(keras.optimizers.Optimizer):
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Updates the variables.
 
-        Keras makes sparse gradients dense where it clips or unscales them; here they
-        stay sparse, and their norm is that of their rows, as in TensorFlow 1.
+        Keras makes a sparse gradient dense where it clips it, and cannot unscale it;
+        here it stays sparse, and its norm is that of its rows, as in TensorFlow 1.
         """
         grads = list(grads)
         sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in grads)
@@ -109,22 +109,6 @@ class TF1Optimizer(keras.optimizers.Optimizer):
             raise NotImplementedError(f"{type(self).__name__} has no step")
         slots = self.slots_of(variable)
         run_rule(rule, self, gradient, variable, learning_rate, slots)
-
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        """Clips as `tf.clip_by_*` does, which leave the rows of a sparse gradient rows.
-
-        Not public in Keras, whose own clipping makes a dense gradient of them: then all
-        rows would be updated, and rows of one index be added before the norm is taken.
-        """
-        if self.clipnorm:
-            return [g if g is None else tf.clip_by_norm(g, self.clipnorm) for g in grads]
-        if self.global_clipnorm:
-            clipped, _ = tf.clip_by_global_norm(grads, self.global_clipnorm)
-            return list(clipped)
-        if self.clipvalue:
-            low, high = -self.clipvalue, self.clipvalue
-            return [g if g is None else tf.clip_by_value(g, low, high) for g in grads]
-        return list(grads)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -166,29 +150,20 @@ def _clipped(
     clipvalue: float | None,
     loss_scale_factor: float | None,
 ) -> list[Any]:
-    """Gradients as Keras unscales and clips them; rows are taken as they come."""
+    """Gradients as Keras unscales and clips them, but for sparse ones."""
 
-    def each(function: Any) -> list[Any]:
-        return [None if g is None else _on_rows(function, g) for g in grads]
+    def each(function: Any, *args: Any) -> list[Any]:
+        return [None if g is None else function(g, *args) for g in grads]
 
     if loss_scale_factor:
-        grads = each(lambda values: values / loss_scale_factor)
+        grads = each(lambda g: tf.math.scalar_mul(1.0 / loss_scale_factor, g))
     if clipnorm:
-        return each(lambda values: tf.clip_by_norm(values, clipnorm))
+        return each(tf.clip_by_norm, clipnorm)
     if global_clipnorm:
         return list(tf.clip_by_global_norm(grads, global_clipnorm)[0])
     if clipvalue:
-        return each(lambda values: tf.clip_by_value(values, -clipvalue, clipvalue))
+        return each(tf.clip_by_value, -clipvalue, clipvalue)
     return list(grads)
-
-
-def _on_rows(function: Any, gradient: Any) -> Any:
-    """Applies a function to a gradient, or to the rows of a sparse one."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return function(gradient)
-    return tf.IndexedSlices(
-        function(gradient.values), gradient.indices, gradient.dense_shape
-    )
 
 
 def set_rows(variable: Any, indices: Any, rows: Any) -> None:
