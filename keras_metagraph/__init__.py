@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keras_metagraph.loading.api import load_from_meta_graph
     from keras_metagraph.mixin import MetaGraphMixin
     from keras_metagraph.saving import export_meta_graph, save_meta_graph
+    from keras_metagraph.warm_starting.api import warm_start
 
 __all__ = [
     "MetaGraphCheckpoint",
@@ -23,6 +24,7 @@ __all__ = [
     "inspect_meta_graph",
     "load_from_meta_graph",
     "save_meta_graph",
+    "warm_start",
 ]
 
 _MODULES = {
@@ -32,6 +34,7 @@ _MODULES = {
     "inspect_meta_graph": "keras_metagraph.inspect",
     "load_from_meta_graph": "keras_metagraph.loading.api",
     "save_meta_graph": "keras_metagraph.saving",
+    "warm_start": "keras_metagraph.warm_starting.api",
 }
 
 

@@ -11,7 +11,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from keras_metagraph import inspect_tables
 from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
 from keras_metagraph.errors import CheckpointError
+from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
+from keras_metagraph.loading.legacy_keras.summary import KerasH5Report, summarize_h5
 from keras_metagraph.loading.summary import GraphSummary, summarize
 
 _COLUMNS = 80
@@ -64,18 +66,19 @@ class MetaGraphReport:
 
 def inspect_meta_graph(
     filepath: str | os.PathLike[str], *, tags: str | Iterable[str] | None = None
-) -> MetaGraphReport:
-    """Looks into a MetaGraph or SavedModel; nothing of it is run.
+) -> MetaGraphReport | KerasH5Report:
+    """Looks into a MetaGraph, SavedModel or Keras H5 file; nothing of it is run.
 
     Args:
         filepath: A checkpoint prefix, a `.meta` or `.pbtxt` file, a directory with a
-            `checkpoint` state file, or a SavedModel directory.
+            `checkpoint` state file, a SavedModel directory, or an H5 file of Keras 1
+            or 2.
         tags: Only the graph with exactly these tags; by default all graphs.
 
     Returns:
         Versions, variables, collections, signatures, the inferred inputs, outputs,
         labels, loss and train op with the reasons, the optimizer, op counts, and what
-        would not be run.
+        would not be run. Of an H5 file its layers, weights, optimizer and loss.
 
     Raises:
         FormatError: If the file is missing, damaged, or no MetaGraph.
@@ -88,6 +91,8 @@ def inspect_meta_graph(
         report.meta_graphs[0].interface.inputs  # {"x": "x:0"}
         ```
     """
+    if is_hdf5(filepath):
+        return summarize_h5(filepath)
     export = open_export(filepath)
     wanted = export.meta_graphs if tags is None else [export.select(tags)]
     reader, note = _open(export.checkpoint)

@@ -132,6 +132,10 @@ def save_meta_graph(
     `.index` and `.data-00000-of-00001`, and the file `checkpoint` beside them. The
     graph of a model that has not changed since its last save is not traced again.
 
+    Where TensorFlow 1 has the optimizer, its slots and powers have their TensorFlow 1
+    names, so that a program without the `.meta` restores them with its own `Saver`.
+    Without the train graph the checkpoint holds no state of the optimizer.
+
     Args:
         model: A built `keras.Model`.
         filepath: Directory and base name of the checkpoint: `"run/model"`.
@@ -174,8 +178,9 @@ def save_meta_graph(
 def variable_values(model: Any) -> dict[str, Any]:
     """The values that a checkpoint of a model holds, by name, in order.
 
-    Those of weights, random seeds and optimizer, and of what else the last exported
-    graph uses; metrics start anew after a load.
+    Those of weights, random seeds and optimizer, with the powers that TensorFlow 1
+    keeps of Adam's decay rates, and of what else the last exported graph uses; metrics
+    start anew after a load.
 
     Args:
         model: A built `keras.Model`.
@@ -188,12 +193,24 @@ def variable_values(model: Any) -> dict[str, Any]:
         kernel = variable_values(model)["dense/kernel"]
         ```
     """
+    return take_snapshot(checkpoint_variables(model))
+
+
+def checkpoint_variables(model: Any) -> dict[str, Any]:
+    """The variables that a checkpoint of a model holds, by name, in order.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        Those of `variable_values`, as they are: variables, not tensors.
+    """
     original = original_values(model)
     if original is not None:
-        return take_snapshot(original)
+        return original
     last = last_export(model)
     variables = named_variables(model, [] if last is None else last.others)
-    return take_snapshot({v.name: v.variable for v in variables if v.role != "metric"})
+    return {v.name: v.variable for v in variables if v.role != "metric"}
 
 
 def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:

@@ -62,9 +62,8 @@ class TensorReader:
             self._stored_bytes = sum(map(os.path.getsize, files.values()))
             # tf.train.load_checkpoint would take a prefix without base name, such as
             # "run/", for a directory.
-            self._reader = tf.compat.v1.train.NewCheckpointReader(
-                self._plain_prefix(files)
-            )
+            self._plain = self._plain_prefix(files)
+            self._reader = tf.compat.v1.train.NewCheckpointReader(self._plain)
             self._shapes: Mapping[str, Sequence[int]] = (
                 self._reader.get_variable_to_shape_map()
             )
@@ -122,7 +121,7 @@ class TensorReader:
         self._require(key)
         self._require_stored(key)
         try:
-            value = np.asarray(self._reader.get_tensor(key))
+            value = self._get(key)
         except _READ_ERRORS as error:
             raise CheckpointError(
                 f"The tensor {key!r} of the checkpoint {self.prefix!r} cannot be "
@@ -137,6 +136,22 @@ class TensorReader:
                 fix="copy the checkpoint again, or use another one.",
             )
         return value
+
+    def _get(self, key: str) -> Any:
+        try:
+            value = self._reader.get_tensor(key)
+        except tf.errors.UnimplementedError:
+            # The parts of a variable in a V1 checkpoint: the kernel of the Saver's
+            # own op puts them together, the reader does not.
+            return tf.raw_ops.RestoreV2(
+                prefix=self._plain,
+                tensor_names=[key],
+                shape_and_slices=[""],
+                dtypes=[self.dtype(key)],
+            )[0].numpy()
+        # NumPy's own type for bytes would drop zeros at the end.
+        kind = object if isinstance(value, bytes) else None
+        return np.asarray(value, kind)
 
     def _require_stored(self, key: str) -> None:
         """Refuses what the files cannot hold, before memory is taken for it."""

@@ -27,6 +27,7 @@ from keras_metagraph.checkpoint.commit import (
     read_manifest,
     remove_checkpoint,
 )
+from keras_metagraph.checkpoint.leftovers import abandoned, temporary_directory
 from keras_metagraph.checkpoint.retention import Kept, Retention, select
 from keras_metagraph.checkpoint.snapshot import take_snapshot
 from keras_metagraph.checkpoint.state import State, read_state
@@ -70,27 +71,36 @@ def write_checkpoint(
     """
     prefix = names.check_filepath(prefix)
     _check_state_name(latest_filename, prefix)
-    with _one_error(prefix):
-        # A relative path is followed once: the working directory may change.
-        target = os.path.join(os.getcwd(), prefix)
-        directory = os.path.dirname(target)
-        os.makedirs(directory, exist_ok=True)
-        _refuse_taken(target)
-        state = read_state(directory, latest_filename)
-        manifest = _write_files(
-            target, take_snapshot(values), meta_graph, dict(progress or {}), state
-        )
     pruned: list[str] = []
-    if write_state:
-        pruned = _update_state(
-            directory, latest_filename, state, manifest, retention or Retention(None)
-        )
+    with contextlib.ExitStack() as stack:
+        with _one_error(prefix):
+            # A relative path is followed once: the working directory may change.
+            target = os.path.join(os.getcwd(), prefix)
+            directory = os.path.dirname(target)
+            os.makedirs(directory, exist_ok=True)
+            _refuse_taken(target)
+            state = read_state(directory, latest_filename)
+            temporary = stack.enter_context(temporary_directory(target))
+            manifest = _write_files(
+                target,
+                temporary,
+                take_snapshot(values),
+                meta_graph,
+                dict(progress or {}),
+                state,
+            )
+        if write_state:
+            keep = retention or Retention(None)
+            pruned = _update_state(
+                directory, temporary, latest_filename, state, manifest, keep
+            )
     parent = os.path.dirname(prefix)
     return Commit(prefix, manifest, tuple(os.path.join(parent, n) for n in pruned))
 
 
 def _write_files(
     target: str,
+    temporary: str,
     values: Mapping[str, tf.Tensor],
     meta_graph: Any,
     progress: dict[str, Any],
@@ -101,10 +111,6 @@ def _write_files(
     json.dumps(
         progress, allow_nan=False
     )  # What cannot be written is refused before anything is.
-    temporary = os.path.join(
-        directory, f".{base}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    )
-    os.mkdir(temporary)
     published: list[str] = []
     try:
         files: dict[str, durable.FileRecord] = {}
@@ -136,7 +142,6 @@ def _write_files(
         for path in reversed(published):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
@@ -204,8 +209,60 @@ def _refuse_taken(target: str) -> None:
     )
 
 
+def clear_leftovers(
+    filepath: str | os.PathLike[str], *, latest_filename: str = names.STATE_FILE
+) -> list[str]:
+    """Clears away what killed saves of a series left behind.
+
+    Only files go that a save of this package was writing, and whose writer is dead. A
+    save that was killed when it was complete, but not yet in the state file, is put
+    there.
+
+    Args:
+        filepath: Directory and base name of the series, without step.
+        latest_filename: The state file's name.
+
+    Returns:
+        The prefixes of the saves that were cut short.
+
+    Raises:
+        CheckpointError: If files cannot be removed.
+    """
+    cut_short = []
+    filepath = os.path.abspath(os.fspath(filepath))
+    with _one_error(filepath):
+        for temporary, prefix in abandoned(filepath):
+            directory = os.path.dirname(prefix)
+            manifest = read_manifest(prefix)
+            if manifest is None:
+                _remove_files(prefix)
+                cut_short.append(prefix)
+            else:
+                state = read_state(directory, latest_filename)
+                if manifest.prefix not in {kept.name for kept in state.kept}:
+                    _update_state(
+                        directory,
+                        temporary,
+                        latest_filename,
+                        state,
+                        manifest,
+                        Retention(None),
+                    )
+            shutil.rmtree(temporary)
+    return cut_short
+
+
+def _remove_files(prefix: str) -> None:
+    """Removes the files of a save that does not count."""
+    directory = os.path.dirname(prefix)
+    for name in os.listdir(directory):
+        if names.is_file_of(name, prefix):
+            os.unlink(os.path.join(directory, name))
+
+
 def _update_state(
     directory: str,
+    temporary: str,
     filename: str,
     state: State,
     manifest: Manifest,
@@ -226,16 +283,10 @@ def _update_state(
     listed = (*(kept for kept in known if kept not in gone), new)
     path = os.path.join(directory, filename)
     text = State(new.name, listed, selection.last_preserved).to_text()
-    temporary = os.path.join(
-        directory, f".{filename}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    )
+    finished = os.path.join(temporary, f"{secrets.token_hex(4)}.{names.STATE_FILE}")
     with _one_error(path, saved=new.name):
-        try:
-            durable.write_bytes(temporary, text.encode("utf-8"))
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        durable.write_bytes(finished, text.encode("utf-8"))
+        os.replace(finished, path)
         durable.sync_directory(directory)
     return _prune(directory, [kept.name for kept in selection.pruned])
 

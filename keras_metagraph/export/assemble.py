@@ -75,6 +75,8 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
     others = further_variables([each.trace for each in traced], known)
     variables = named_variables(model, others)
     flat = flatten_model(model, traced, variables, options)
+    inside = {nodes.name for nodes in flat.variables}
+    saved = [v for v in variables if v.name in inside and v.role != "metric"]
     meta_graph_def = tf.compat.v1.MetaGraphDef()
     if options.export_scope:
         flat = _scoped(meta_graph_def, flat, options.export_scope)
@@ -89,7 +91,6 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
     _write_state(meta_graph_def, flat)
     _write_graph(meta_graph_def, flat.graph, options)
     names = {id(v.variable): v.name for v in variables}
-    saved = [v for v in variables if v.role != "metric"]
     return Exported(meta_graph_def, flat.graph, saved, others, names, flat.unsupported)
 
 
@@ -167,6 +168,8 @@ def _describe_graph(placed: PlacedGraph) -> dict[str, Any]:
     fields["sample_weight"] = _tensors(traced.sample_weight)
     fields["loss"] = outputs.pop("loss", None)
     fields["metrics"] = outputs
+    if placed.learning_rate is not None:
+        fields["learning_rate"] = placed.learning_rate.tensors[0]
     fields["train_op" if traced.kind == "train" else "update_op"] = placed.run
     return fields
 

@@ -7,7 +7,7 @@ which alone knows their layout; the model gets its own values back at once.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -147,7 +147,25 @@ def _read(
         )
     kept = take_snapshot({v.name: v.variable for v in variables if v.name not in keys})
     read = {name: reader.read(key) for name, key in keys.items()}
-    return {v.name: read[v.name] if v.name in read else kept[v.name] for v in variables}
+    values = {
+        v.name: read[v.name] if v.name in read else kept[v.name] for v in variables
+    }
+    return values | _derived_values(variables, values, read)
+
+
+def _derived_values(
+    variables: Sequence[NamedVariable],
+    values: Mapping[str, Any],
+    read: Container[str],
+) -> dict[str, Any]:
+    """What follows from the steps in the checkpoint, unless it holds that itself."""
+    by_variable = {id(v.variable): values[v.name] for v in variables}
+    derived = [v for v in variables if v.role == "derived" and v.name not in read]
+    return {
+        v.name: v.variable.at(int(by_variable[id(v.variable.iterations)]))
+        for v in derived
+        if v.variable.base is not None
+    }
 
 
 def _missing(
@@ -174,7 +192,8 @@ def _keras_values(
             f"There is no file {path!r}.", fix="pass the path of a weights file."
         )
     own = {v.name: v.variable for v in variables}
-    with _undone(model, own):
+    kept = {v.name: v.variable for v in variables if v.role != "derived"}
+    with _undone(model, kept):
         try:
             model.load_weights(path)
         except Exception as error:  # Keras raises what h5py and NumPy raise, too.

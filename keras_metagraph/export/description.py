@@ -30,7 +30,7 @@ def describe(
     Args:
         model: The model.
         inputs: The structure of named specs that its call takes.
-        variables: The variables that the checkpoint has.
+        variables: Its variables. The checkpoint has those that its graphs need.
         graphs: What each exported graph takes and gives, by graph.
 
     Returns:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from keras_metagraph.export.op_table import known_ops
 from keras_metagraph.export.rewrites import REWRITES
@@ -15,7 +15,8 @@ PRODUCER = 134
 
 # Attributes that begin with an underscore are notes of the runtime; these two tell
 # 1.15 how to run loops, and how to take their gradient.
-_KEPT_NOTES = frozenset({"_lower_using_switch_merge", "_num_original_outputs"})
+_LOWERING = "_lower_using_switch_merge"
+_KEPT_NOTES = frozenset({_LOWERING, "_num_original_outputs"})
 # Whatever their values, these change neither what an op computes nor when it runs.
 _HARMLESS = frozenset(
     {
@@ -67,13 +68,26 @@ def downgrade(graph: Graph) -> list[Unsupported]:
 
 def strip_notes(graph: Graph) -> None:
     """Removes the runtime's notes from the nodes of a graph and its functions."""
+    for node in _all_nodes(graph):
+        node.attrs = {
+            name: value
+            for name, value in node.attrs.items()
+            if not name.startswith("_") or name in _KEPT_NOTES
+        }
+
+
+def keep_functional(graph: Graph) -> None:
+    """Removes the note that control flow is lowered to `Switch` and `Merge`.
+
+    Converters heed it too, and then find loops that they cannot read.
+    """
+    for node in _all_nodes(graph):
+        node.attrs.pop(_LOWERING, None)
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
     for body in (graph, *(function.graph for function in graph.functions.values())):
-        for node in body.nodes.values():
-            node.attrs = {
-                name: value
-                for name, value in node.attrs.items()
-                if not name.startswith("_") or name in _KEPT_NOTES
-            }
+        yield from body.nodes.values()
 
 
 def explain(unsupported: Iterable[Unsupported], layers: Mapping[str, str]) -> list[str]:

@@ -5,15 +5,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_metagraph.export.captures import bind_captures, copies_of, handles_of
-from keras_metagraph.export.downgrade import downgrade, explain, strip_notes
+from keras_metagraph.export.downgrade import (
+    downgrade,
+    explain,
+    keep_functional,
+    strip_notes,
+)
 from keras_metagraph.export.flatten import Placed, place_trace
 from keras_metagraph.export.names import NamedVariable
 from keras_metagraph.export.op_list import strip_default_attributes
 from keras_metagraph.export.options import ExportOptions
-from keras_metagraph.export.outputs import Outputs, predict_outputs, step_outputs
+from keras_metagraph.export.outputs import (
+    Outputs,
+    learning_rate,
+    predict_outputs,
+    step_outputs,
+)
 from keras_metagraph.export.placeholders import add_placeholders, placeholder_tensors
 from keras_metagraph.export.replicas import clear_placements, drop_copies
 from keras_metagraph.export.saver import add_group
+from keras_metagraph.export.trace import TracedOutput
 from keras_metagraph.export.tracing import TracedGraph
 from keras_metagraph.export.variables import VariableNodes, add_variable
 from keras_metagraph.graph.ir import Graph
@@ -29,11 +40,13 @@ class PlacedGraph:
         traced: What it was made of.
         outputs: What it gives, by key.
         run: Name of the operation that takes the step, for train and eval.
+        learning_rate: The learning rate of the next step, for train.
     """
 
     traced: TracedGraph
     outputs: Outputs
     run: str | None
+    learning_rate: TracedOutput | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +100,8 @@ def flatten_model(
     bound = bind_captures(graph, traces, needed, model.name)
     graphs, layers = [], {}
     for each in traced:
+        if each.kind not in _RUN:
+            keep_functional(each.trace.graph)
         placed = place_trace(
             graph,
             each.trace,
@@ -113,12 +128,12 @@ def flatten_model(
 
 def _is_needed(variable: NamedVariable, traced: Sequence[TracedGraph]) -> bool:
     """Whether a variable belongs into the graph, with these graphs in it."""
-    if variable.role == "weight":
+    if variable.role in ("weight", "seed"):
         return True
     kinds = {each.kind for each in traced}
     if variable.role == "metric" and kinds & {"train", "eval"}:
         return True
-    if variable.role in ("optimizer", "seed") and "train" in kinds:
+    if variable.role in ("optimizer", "derived") and "train" in kinds:
         return True
     used = {id(external) for each in traced for _, external in each.trace.captures}
     return any(id(handle) in used for handle in handles_of(variable.variable))
@@ -132,8 +147,9 @@ def _with_outputs(
         names = list(getattr(model, "output_names", ())) if not traced.key else []
         return PlacedGraph(traced, predict_outputs(graph, names, placed), None)
     outputs = step_outputs(graph, traced.key, placed)
+    rate = learning_rate(graph, traced.key, placed)
     run = add_group(graph, _RUN[traced.kind], placed.effects)
-    return PlacedGraph(traced, outputs, run)
+    return PlacedGraph(traced, outputs, run, rate)
 
 
 def _clear_devices(graph: Graph) -> None:

@@ -27,12 +27,14 @@ class Placed:
     Attributes:
         outputs: Its outputs, flat, with the new names of their tensors.
         loss: The batch loss, if there is one.
+        learning_rate: The learning rate, of a train step.
         effects: Names of the nodes to run for its side effects.
         layers: The layer's scope of each node that came with it.
     """
 
     outputs: tuple[TracedOutput, ...]
     loss: TracedOutput | None
+    learning_rate: TracedOutput | None
     effects: list[str]
     layers: dict[str, str]
 
@@ -62,7 +64,8 @@ def place_trace(
     source = trace.graph
     bound = dict(zip(trace.arguments, arguments, strict=True)) | dict(captures)
     effects = side_effects(source, trace.effects)
-    returned = [*trace.outputs, *([trace.loss] if trace.loss else [])]
+    further = [out for out in (trace.loss, trace.learning_rate) if out is not None]
+    returned = [*trace.outputs, *further]
     roots = {TensorName.parse(name).node for out in returned for name in out.tensors}
     wanted = source.ancestors([*roots, *effects], stop=bound)
     kept = [name for name in source.nodes if name in wanted and name not in bound]
@@ -90,6 +93,7 @@ def place_trace(
     return Placed(
         outputs=tuple(placed(output) for output in trace.outputs),
         loss=placed(trace.loss) if trace.loss else None,
+        learning_rate=placed(trace.learning_rate) if trace.learning_rate else None,
         effects=[names[name] for name in effects if name in names],
         layers={names[name]: layer_of(name, model_name) for name in kept},
     )

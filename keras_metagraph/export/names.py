@@ -7,33 +7,18 @@ that comes out is kept in the exported file, so nobody has to guess it back.
 
 import dataclasses
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from keras_metagraph.export.fused import fused_step
+from keras_metagraph.training.rules import slot_suffixes
+from keras_metagraph.training.slots import optimizer_slots
+
 GLOBAL_STEP = "global_step"
-
-# Optimizers whose slots hold the same values in TensorFlow 1; the suffixes in the
-# order in which TensorFlow 1 creates its slots.
-_SLOTS: dict[str, dict[str, str]] = {
-    "Adam": {"momentum": "Adam", "velocity": "Adam_1"},
-    "AdamW": {"momentum": "AdamW", "velocity": "AdamW_1"},
-    "RMSprop": {"velocity": "RMSProp", "momentum": "RMSProp_1"},
-    "Adagrad": {"accumulator": "Adagrad"},
-    "Adadelta": {
-        "accumulated_grad": "Adadelta",
-        "accumulated_delta_var": "Adadelta_1",
-    },
-    "Ftrl": {"accumulator": "Ftrl", "linear": "Ftrl_1"},
-}
-_CENTERED_RMSPROP = {
-    "velocity": "RMSProp",
-    "average_gradient": "RMSProp_1",
-    "momentum": "RMSProp_2",
-}
-_MOVING_AVERAGE = {"average": "ExponentialMovingAverage"}
-
+# Optimizers with the rules of TensorFlow 1 keep these, and there no scope has them.
+_POWERS = frozenset({"beta1_power", "beta2_power"})
 _NUMBER = re.compile(r"_\d+$")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\\/-]")
 _FIRST_IN_NAMES = re.compile(r"[A-Za-z0-9.]")
@@ -46,12 +31,14 @@ class NamedVariable:
     Attributes:
         name: Its TensorFlow 1 name: `"dense/kernel"`.
         variable: The `keras.Variable`; for role "other" it may be a `tf.Variable`.
-        role: `"weight"`, `"optimizer"`, `"seed"`, `"metric"` or `"other"`.
+        role: `"weight"`, `"optimizer"`, `"seed"`, `"metric"`, `"other"`; or
+            `"derived"`, of a `DerivedVariable`, which Keras does not keep.
         index: Its place in the list of its role: `model.weights`,
             `model.optimizer.variables`, `model.metrics_variables`; for seeds and
             others the order in which they were found.
         path: Its Keras path.
         trainable: Whether the model trains it.
+        initial: What all its elements start from, if that is known.
     """
 
     name: str
@@ -60,6 +47,7 @@ class NamedVariable:
     index: int
     path: str
     trainable: bool = False
+    initial: float | None = None
 
 
 def named_variables(model: Any, others: Iterable[Any] = ()) -> list[NamedVariable]:
@@ -89,17 +77,41 @@ def named_variables(model: Any, others: Iterable[Any] = ()) -> list[NamedVariabl
         if id(variable) not in metrics:
             table.add(variable, names[id(variable)], "seed")
     optimizer = getattr(model, "optimizer", None)
-    for variable, name in _optimizer_names(optimizer, weights):
-        table.add(variable, name, "optimizer")
+    for variable, name, initial in _optimizer_names(optimizer, weights):
+        table.add(variable, name, "optimizer", initial=initial)
     for variable in model.metrics_variables:
         table.add(variable, f"metrics/{variable.path}", "metric")
     for optimizer in _further_optimizers(model):
-        for variable, name in _optimizer_names(optimizer, weights, main=False):
-            table.add(variable, name, "other")
+        for variable, name, initial in _optimizer_names(optimizer, weights, main=False):
+            table.add(variable, name, "other", initial=initial)
+    by_name = {weight.name: weight.variable for weight in weights}
+    for optimizer in optimizers_of(model):
+        step = fused_step(optimizer, by_name)
+        for name, derived in step.derived.items() if step is not None else ():
+            table.add(derived, name, "derived")
     for variable in others:
         path = getattr(variable, "path", None) or variable.name.partition(":")[0]
         table.add(variable, path, "other", bool(variable.trainable))
     return table.variables
+
+
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizers of a model, and those that they wrap or that they consist of."""
+    main = getattr(model, "optimizer", None)
+    queue = [each for each in (main, *_further_optimizers(model)) if each is not None]
+    for optimizer in queue:  # Grows.
+        queue += [
+            inner
+            for inner in inner_optimizers(optimizer)
+            if not any(inner is each for each in queue)
+        ]
+    return queue
+
+
+def inner_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizer that a loss scale wraps, or those that a group consists of."""
+    wrapped = getattr(optimizer, "inner_optimizer", None)
+    return list(getattr(optimizer, "optimizers", ())) if wrapped is None else [wrapped]
 
 
 def node_name(text: str) -> str:
@@ -123,7 +135,14 @@ class _Table:
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
 
-    def add(self, variable: Any, name: str, role: str, trainable: bool = False) -> None:
+    def add(
+        self,
+        variable: Any,
+        name: str,
+        role: str,
+        trainable: bool = False,
+        initial: float | None = None,
+    ) -> None:
         """Adds a variable to a role, unless it has one already."""
         if id(variable) in self._seen:
             return
@@ -133,7 +152,7 @@ class _Table:
         name = self._free(node_name(name))
         path = getattr(variable, "path", None) or variable.name
         self.variables.append(
-            NamedVariable(name, variable, role, index, path, trainable)
+            NamedVariable(name, variable, role, index, path, trainable, initial)
         )
 
     def _free(self, name: str) -> str:
@@ -182,31 +201,45 @@ def _further_optimizers(model: Any) -> Iterator[Any]:
 
 def _optimizer_names(
     optimizer: Any, weights: Sequence[NamedVariable], main: bool = True
-) -> Iterator[tuple[Any, str]]:
-    """Names the variables of an optimizer and of the one it wraps."""
+) -> Iterator[tuple[Any, str, float | None]]:
+    """Names the variables of an optimizer and of those inside, with initial values."""
     if optimizer is None:
         return
-    inner = getattr(optimizer, "inner_optimizer", None)
-    inherited = {id(v) for v in inner.variables} if inner is not None else set()
+    inside = inner_optimizers(optimizer)
+    inherited = {id(v) for inner in inside for v in inner.variables}
     own = [v for v in optimizer.variables if id(v) not in inherited]
+    # A loss scale leaves the counting of steps to the optimizer that it wraps.
+    counts = not hasattr(optimizer, "inner_optimizer")
     own_name = _without_number(optimizer)
-    suffixes = _suffixes(optimizer)
-    slots = _slots(own, weights)
+    suffixes = slot_suffixes(optimizer)
+    slots = _slots(optimizer, weights)
     for variable in own:
-        if variable.name == "iteration" and main and inner is None:
-            yield variable, GLOBAL_STEP
+        if variable.name == "iteration" and main and counts:
+            yield variable, GLOBAL_STEP, 0
+        elif variable.name in _POWERS:
+            decay = getattr(optimizer, variable.name.removesuffix("_power"))
+            yield variable, variable.name, decay
         elif id(variable) in slots:
             weight, slot = slots[id(variable)]
             known = suffixes.get(slot)
-            yield (
-                variable,
-                f"{weight}/{known}" if known else f"{own_name}/{weight}/{slot}",
-            )
+            name = f"{weight}/{known}" if known else f"{own_name}/{weight}/{slot}"
+            yield variable, name, _slot_start(optimizer, slot)
         else:
             name = _inside(variable.path, optimizer.name)
-            yield variable, f"{own_name}/{name}"
-    if inner is not None:
-        yield from _optimizer_names(inner, weights, main)
+            yield variable, f"{own_name}/{name}", None
+    for inner in inside:
+        yield from _optimizer_names(inner, weights, main and not counts)
+
+
+def _slot_start(optimizer: Any, slot: str) -> float | None:
+    """What a slot is filled with at first, if that is known."""
+    if hasattr(optimizer, "slot_values"):
+        values: dict[str, float] = optimizer.slot_values()
+        return values.get(slot)
+    kind = type(optimizer)
+    if getattr(keras.optimizers, kind.__name__, None) is not kind:
+        return None
+    return float(getattr(optimizer, f"initial_{slot}_value", 0.0))
 
 
 def _without_number(optimizer: Any) -> str:
@@ -217,49 +250,13 @@ def _without_number(optimizer: Any) -> str:
     return base if made_by_keras else name
 
 
-def _suffixes(optimizer: Any) -> dict[str, str]:
-    """Which slots of an optimizer have a name, and the same meaning, in TensorFlow 1.
-
-    A subclass may keep other values under the same names, so the class must be exact.
-    """
-    kind = type(optimizer).__name__
-    exact = getattr(keras.optimizers, kind, None) is type(optimizer)
-    slots = _SLOTS.get(kind, {}) if exact else {}
-    if slots and getattr(optimizer, "centered", False):
-        slots = _CENTERED_RMSPROP
-    return {**slots, **_MOVING_AVERAGE}
-
-
 def _slots(
-    variables: Sequence[Any], weights: Sequence[NamedVariable]
+    optimizer: Any, weights: Sequence[NamedVariable]
 ) -> dict[int, tuple[str, str]]:
-    """Finds the weight's name and the slot's of each slot variable, by its id.
-
-    Keras calls a slot after its weight's path, `sequential_dense_kernel_momentum`; two
-    weights of one path follow each other in the optimizer's order.
-    """
-    by_prefix: dict[str, list[str]] = {}
-    for weight in weights:
-        by_prefix.setdefault(weight.path.replace("/", "_"), []).append(weight.name)
-    used: dict[str, int] = {}
-    found: dict[int, tuple[str, str]] = {}
-    for variable in variables:
-        prefix = _known_prefix(variable.name, by_prefix)
-        if prefix is None:
-            continue
-        place = used.get(variable.name, 0)
-        used[variable.name] = place + 1
-        names = by_prefix[prefix]
-        slot = variable.name[len(prefix) + 1 :]
-        found[id(variable)] = (names[min(place, len(names) - 1)], slot)
-    return found
-
-
-def _known_prefix(name: str, prefixes: Container[str]) -> str | None:
-    """The longest of the prefixes that ends where an underscore of the name stands."""
-    end = name.rfind("_")
-    while end > 0:
-        if name[:end] in prefixes:
-            return name[:end]
-        end = name.rfind("_", 0, end)
-    return None
+    """Finds the weight's name and the slot's of each slot variable, by its id."""
+    slots = optimizer_slots(optimizer, [weight.variable for weight in weights])
+    return {
+        id(variable): (weight.name, slot)
+        for weight, own in zip(weights, slots, strict=True)
+        for slot, variable in own.items()
+    }

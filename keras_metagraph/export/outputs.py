@@ -61,6 +61,13 @@ def step_outputs(graph: Graph, scope: str, placed: Placed) -> Outputs:
     return outputs
 
 
+def learning_rate(graph: Graph, scope: str, placed: Placed) -> TracedOutput | None:
+    """Names the learning rate of a step: `train/learning_rate`."""
+    if placed.learning_rate is None:
+        return None
+    return _renamed(graph, placed.learning_rate, f"{scope}/learning_rate")
+
+
 def _renamed(
     graph: Graph, output: TracedOutput, name: str, control: list[str] | None = None
 ) -> TracedOutput:

@@ -262,11 +262,7 @@ def label_specs(
     data = own or seen_data(model, "train_step") or seen_data(model, "test_step")
     labels = given
     if given is None:
-        labels = (
-            data[1]
-            if data is not None
-            else _expected_labels(model, outputs)
-        )
+        labels = data[1] if data is not None else _expected_labels(model, outputs)
     weights = own[2] if own is not None else None
     if given_weight is True:
         weights = tf.TensorSpec([None], keras.backend.floatx())

@@ -14,7 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_metagraph.errors import ExportError
+from keras_metagraph.export.fused import fused_steps
 from keras_metagraph.export.inline import inline_calls
+from keras_metagraph.export.names import named_variables, optimizers_of
 from keras_metagraph.export.scopes import MarkedNames
 from keras_metagraph.export.specs import structure_paths
 from keras_metagraph.graph.from_proto import graph_from_proto
@@ -52,6 +54,7 @@ class Trace:
         outputs: What it returns, flat.
         specs: The specs of what it returns, in its structure.
         loss: The batch loss as it is optimized, if one could be found.
+        learning_rate: The learning rate of a train step.
         effects: Nodes that must run for the step to be taken: assignments and such.
         variables: The `tf.Variable`s that it uses.
     """
@@ -62,6 +65,7 @@ class Trace:
     outputs: tuple[TracedOutput, ...]
     specs: Any
     loss: TracedOutput | None
+    learning_rate: TracedOutput | None
     effects: tuple[str, ...]
     variables: tuple[Any, ...]
 
@@ -82,8 +86,8 @@ def trace_predict(model: Any, inputs: Any) -> Trace:
         for p in parameters
     )
 
-    def predict(x: Any) -> tuple[Any, None]:
-        return (model(x, training=False) if takes_training else model(x)), None
+    def predict(x: Any) -> tuple[Any, None, None]:
+        return (model(x, training=False) if takes_training else model(x)), None, None
 
     return _trace(predict, (inputs,), f"the call of model {model.name!r}")
 
@@ -101,11 +105,16 @@ def trace_step(model: Any, step: str, data: tuple[Any, ...]) -> Trace:
     """
     while len(data) > 1 and data[-1] is None:
         data = data[:-1]
+    trains = step == "train_step"
+    weights = {v.name: v.variable for v in named_variables(model) if v.role == "weight"}
 
-    def run(*batch: Any) -> tuple[Any, Any]:
-        with _losses_of(model) as losses:
+    def run(*batch: Any) -> tuple[Any, Any, Any]:
+        rate = getattr(model.optimizer, "learning_rate", None) if trains else None
+        rate = None if rate is None else tf.convert_to_tensor(rate)
+        optimizers = optimizers_of(model) if trains else []
+        with _losses_of(model) as losses, fused_steps(optimizers, weights):
             logs = getattr(model, step)(batch)
-        return logs, _batch_loss(losses, logs)
+        return logs, _batch_loss(losses, logs), rate
 
     return _trace(run, data, f"{step} of model {model.name!r}")
 
@@ -144,14 +153,14 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
         if isinstance(spec, tf.TypeSpec):
             specs[getattr(spec, "name", None) or f"input_{place}"] = spec
 
-    def call(*args: Any) -> tuple[Any, None]:
-        return concrete(*args), None
+    def call(*args: Any) -> tuple[Any, None, None]:
+        return concrete(*args), None, None
 
     return specs, _trace(call, tuple(specs.values()), f"signature {what!r}")
 
 
 def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> Trace:
-    """Traces a function that returns what the graph returns and its loss or None."""
+    """Traces a function that returns outputs, and loss and learning rate or None."""
 
     def traced(*args: Any) -> Any:
         MarkedNames(tf.compat.v1.get_default_graph())
@@ -166,7 +175,7 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
             'or leave its graph out: graphs=("predict",).',
         ) from error
     graph = graph_from_proto(concrete.graph.as_graph_def(add_shapes=True))
-    outputs, loss = concrete.structured_outputs
+    outputs, loss, rate = concrete.structured_outputs
     external = concrete.captured_inputs
     placeholders = [tensor.op.name for tensor in concrete.inputs]
     count = len(placeholders) - len(external)
@@ -178,6 +187,7 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
         outputs=tuple(_outputs(graph, outputs)),
         specs=tf.nest.map_structure(_spec, outputs),
         loss=next(_outputs(graph, loss), None),
+        learning_rate=next(_outputs(graph, rate), None),
         effects=tuple(op.name for op in concrete.graph.control_outputs),
         variables=tuple(concrete.graph.variables),
     )

@@ -92,6 +92,8 @@ def add_variable(graph: Graph, variable: NamedVariable) -> VariableNodes:
 
 def _start_value(variable: NamedVariable) -> Any:
     """The value to start from: an array, or a number for all elements."""
+    if variable.initial is not None:
+        return variable.initial
     held = variable.variable
     dtype = tf.as_dtype(held.dtype)
     size = tf.TensorShape(held.shape).num_elements() or 0

@@ -12,8 +12,10 @@ from keras_metagraph.errors import (
     MetaGraphError,
     UntrustedContentError,
 )
+from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.loading.legacy import KERAS, LegacyOptions, load_legacy
+from keras_metagraph.loading.legacy_keras.api import load_legacy_keras
 from keras_metagraph.loading.own import is_own, load_own
 from keras_metagraph.loading.variable_map import VariableMap
 
@@ -51,8 +53,9 @@ def load_from_meta_graph(
 
     Args:
         filepath: A checkpoint prefix, a `.meta` or `.pbtxt` file, a directory with a
-            `checkpoint` state file (its newest complete checkpoint is taken), or a
-            SavedModel directory.
+            `checkpoint` state file (its newest complete checkpoint is taken), a
+            SavedModel directory, or an H5 file of Keras 1 or 2 (`docs/legacy-keras`),
+            of which only the next three arguments matter.
         custom_objects: Classes and functions by the name that the file has for them.
         compile: Whether to compile the model as it was: own files with their
             optimizer, others with the train op of their graph. `"keras"` compiles
@@ -112,6 +115,10 @@ def load_from_meta_graph(
         raise FormatError(
             f"compile is True, False or {KERAS!r}. Received: compile={compile!r}.",
             fix="leave it at True.",
+        )
+    if is_hdf5(filepath):
+        return load_legacy_keras(
+            filepath, custom_objects, compile=bool(compile), safe_mode=safe_mode
         )
     export = open_export(filepath)
     meta_graph_def = export.select(tags)

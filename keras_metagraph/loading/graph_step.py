@@ -68,7 +68,13 @@ class GraphStep:
             loss = outputs.pop(_LOSS)
             # As `tf.gradients` differentiates: the sum, where the loss is no scalar.
             total = optimizer.scale_loss(tf.reduce_sum(loss))
-        optimizer.apply(tape.gradient(total, values), self.variables)
+        gradients = tape.gradient(total, values)
+        # Weight decay takes no gradient, and must wait until all weights are read. Of a
+        # function that is inlined, only the values are waited for.
+        read = tf.nest.flatten([loss, gradients], expand_composites=True)
+        known = [tf.identity(tensor) for tensor in read if tensor is not None]
+        with tf.control_dependencies(known):
+            optimizer.apply(gradients, self.variables)
         if self.step.operations:
             run = self._rest.function(list(self.step.operations), list(feeds))
             run(list(feeds.values()))
@@ -99,7 +105,10 @@ class _Parts:
             for name in analysis.writes
             if name in run & following and name not in self._after_gradients | late
         ]
-        self._done = self._after_gradients | analysis.reach(self.on_the_way)
+        # Weight decay, which the optimizer does before its update.
+        before = analysis.ancestors(TensorName(name) for name in updates)
+        decays = {n for n in before if analysis.writes.get(n) in step.variables}
+        self._done = self._after_gradients | analysis.reach(self.on_the_way) | decays
 
     def rest(self) -> Graph:
         """The graph without what Keras and the loss have done already."""

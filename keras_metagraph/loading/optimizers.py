@@ -6,6 +6,7 @@ as TensorFlow 1 did gets Keras's own class, the rest those of
 """
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,22 +24,36 @@ from keras_metagraph.errors import (
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.variables import GraphVariable
 from keras_metagraph.loading.infer.analysis import GraphAnalysis
+from keras_metagraph.loading.infer.assigned_optimizers import describe_assigned, join
+from keras_metagraph.loading.infer.counters import step_counters
+from keras_metagraph.loading.infer.extra_writes import extra_writes
+from keras_metagraph.loading.infer.gradient_chain import (
+    GradientChain,
+    UnknownGradientError,
+    describe_chain,
+)
 from keras_metagraph.loading.infer.interface import Interface
 from keras_metagraph.loading.infer.optimizers import (
+    Gradient,
     OptimizerDescription,
-    describe_optimizer,
+    fused_optimizers,
 )
+from keras_metagraph.loading.infer.schedule_fit import shortest
 from keras_metagraph.loading.infer.schedules import (
     ScheduleDescription,
     infer_schedule,
 )
 from keras_metagraph.loading.infer.updates import Training, TrainingStep
+from keras_metagraph.training import optimizers as tf1
 from keras_metagraph.training.rules import rule_of
 from keras_metagraph.training.schedules import ShiftedSchedule
 from keras_metagraph.training.slots import optimizer_slots
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # TensorFlow flushes what is below to 0
-_COUNTING = frozenset({"AssignAdd", "AssignAddVariableOp"})
+# Of what has no op of its own.
+_SLOTS = {"m": "momentum", "v": "velocity", "rms": "velocity", "accum": "momentum"}
+_EQUAL = 2e-6
+_SCHEDULED = frozenset({"learning_rate", "sign_decay"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +138,10 @@ def keras_optimizers(
 
     Example:
         ```python
-        (phase,) = keras_optimizers(graph, variables, interface, values, model_variables)
+        (phase,) = keras_optimizers(graph, variables, interface, values, weights)
         model.compile(phase.optimizer, loss)
         model.fit(x, y)
-        values |= phase.write_back(model_variables)
+        values |= phase.write_back(weights)
         ```
     """
     reader = _Reader(graph, variables, interface, values)
@@ -137,7 +152,6 @@ def keras_optimizers(
     ]
     _refuse([problem for phase in phases for problem in phase.problems])
     built = [phase.build() for phase in phases]
-    _refuse([problem for phase in phases for problem in phase.problems])
     _warn([warning for phase in phases for warning in phase.warnings])
     return built
 
@@ -233,35 +247,75 @@ class _Phase:
         self.problems: list[_Problem] = []
         self.warnings: list[str] = []
         self._run = reader.analysis.ancestors(TensorName(n) for n in step.operations)
-        self._descriptions = describe_optimizer(
-            reader.graph, reader.variables, step.operations
-        )
-        self._counters = self._find_counters()
+        self._counters = step_counters(reader.analysis, self._run)
+        self._descriptions = self._describe()
+        everything = {
+            name: gradient
+            for description in self._descriptions
+            for name, gradient in description.gradients.items()
+        }
         self._parts = [
-            _Part(reader, description, self._run, self._counters)
+            _Part(reader, description, self._run, self._counters, everything)
             for description in self._descriptions
         ]
+        if not self._parts and not self.problems:
+            operations = ", ".join(step.operations)
+            text = f"{operations} updates nothing by the gradient of a loss"
+            self.problems.append(_Problem(LoweringError, text))
         for part in self._parts:
             self.problems += part.problems
 
+    def _describe(self) -> list[OptimizerDescription]:
+        """The optimizers of the phase; those with the same numbers are one."""
+        reader = self._reader
+        found, assigned = fused_optimizers(reader.training, self._step.operations)
+        names = [name for name in assigned if name in reader.values]
+        more, unknown = describe_assigned(
+            reader.training,
+            names,
+            self._run,
+            reader.values,
+            reader.feeds,
+            self._counters,
+        )
+        if unknown:
+            self.problems.append(
+                _Problem(
+                    LoweringError,
+                    "the update by plain ops of these variables is none of the "
+                    f"optimizers that are known: {_list(unknown)}",
+                )
+            )
+        joined: dict[Any, OptimizerDescription] = {}
+        for description in [*more, *found]:
+            key = self._numbers(description)
+            # Lazy Adam is Adam where gradients are dense.
+            lazy = ("LazyAdam", *key[1:]) if key[0] == "Adam" else key
+            key = lazy if lazy in joined else key
+            known = joined.get(key)
+            joined[key] = join(known, description) if known else description
+        return list(joined.values())
+
+    def _numbers(self, description: OptimizerDescription) -> Any:
+        """What optimizers have in common that are the same one."""
+        numbers = dict(description.hyper_parameters)
+        for key, tensor in description.tensors.items():
+            found = self._reader.number(tensor, self._run)
+            same = isinstance(found.value, float)
+            numbers[key] = found.value if same else str(found)
+        return description.name, tuple(sorted(numbers.items()))
+
     def build(self) -> TrainingPhase:
-        """The phase; problems that show while it is built are in `problems`."""
-        bindings: list[Binding] = []
-        optimizers = []
-        names: list[str] = []
-        for part in self._parts:
-            found = part.build(self._model_variables)
-            self.problems += part.problems
-            self.warnings += part.warnings
-            names += part.description.variables
-            if found is not None:
-                optimizers.append(found)
-                bindings += part.bindings
-        bindings += self._count(optimizers)
-        losses = self._step.losses
+        """The phase; there must be no problems."""
+        loss = self._unscaled_loss()
+        optimizers = [part.build(self._model_variables) for part in self._parts]
+        names = [name for part in self._parts for name in part.description.variables]
+        self.warnings += [text for part in self._parts for text in part.warnings]
+        bindings = [binding for part in self._parts for binding in part.bindings]
+        bindings += self._count(optimizers[0])
         return TrainingPhase(
             tuple(self._step.operations),
-            str(losses[0]) if losses else self._reader.interface.loss,
+            loss,
             self._joined(optimizers),
             tuple(names),
             tuple(self._descriptions),
@@ -269,43 +323,45 @@ class _Phase:
             tuple(bindings),
         )
 
+    def _unscaled_loss(self) -> str | None:
+        """The loss; without its scale where the gradients are divided by that again."""
+        losses = self._step.losses
+        if not losses:
+            return self._reader.interface.loss
+        scales = {part.chain.scale for part in self._parts}
+        node = self._reader.graph.nodes[losses[0].node]
+        if len(scales) == 1 and node.op == "Mul" and scales != {1.0}:
+            (scale,) = scales
+            for place, tensor in enumerate(node.inputs):
+                factor = self._reader.number(tensor, self._run).value
+                if isinstance(factor, float) and abs(factor * scale - 1) < _EQUAL:
+                    for part in self._parts:
+                        part.chain = dataclasses.replace(part.chain, loss_scale=factor)
+                    return str(node.inputs[1 - place])
+        return str(losses[0])
+
     def _joined(self, optimizers: Sequence[Any]) -> Any:
         """One optimizer for all variables of the phase."""
         if len(optimizers) == 1:
             return optimizers[0]
-        from keras_metagraph.training.optimizers import OptimizerGroup
-
-        return OptimizerGroup(
-            optimizers, [list(part.description.variables) for part in self._parts]
+        assignments = {
+            self._model_variables[name].path: place
+            for place, part in enumerate(self._parts)
+            for name in part.description.variables
+        }
+        group = tf1.OptimizerGroup(optimizers, assignments)
+        group.build(
+            [
+                self._model_variables[name]
+                for part in self._parts
+                for name in part.description.variables
+            ]
         )
+        group.iterations.assign(optimizers[0].iterations)
+        return group
 
-    def _find_counters(self) -> dict[str, int]:
-        """The variables that the phase counts its steps with, and by how much."""
-        analysis = self._reader.analysis
-        found = {}
-        for name, variable in analysis.writes.items():
-            node = analysis.graph.nodes[name]
-            if name not in self._run or node.op not in _COUNTING:
-                continue
-            dtype = analysis.variables[variable].dtype
-            increment = analysis.constant(node.inputs[1])
-            shape = analysis.variables[variable].shape
-            if shape == () and increment and (dtype.is_integer or increment == 1):
-                found[variable] = increment
-        # The one that the file names comes first.
-        return dict(
-            sorted(found.items(), key=lambda item: not self._is_global_step(item[0]))
-        )
-
-    def _is_global_step(self, name: str) -> bool:
-        collections = self._reader.variables[name].collections
-        return "global_step" in collections or name.endswith("global_step")
-
-    def _count(self, optimizers: Sequence[Any]) -> list[Binding]:
+    def _count(self, optimizer: Any) -> list[Binding]:
         """The counters, as they are after Keras went on counting."""
-        if not optimizers:
-            return []
-        optimizer = optimizers[0]
         start = int(optimizer.iterations.numpy())
         bindings = []
         for name, increment in self._counters.items():
@@ -358,6 +414,7 @@ class _Part:
         description: OptimizerDescription,
         run: Collection[str],
         counters: Mapping[str, int],
+        everything: Mapping[str, Gradient],
     ) -> None:
         self._reader = reader
         self._run = run
@@ -367,19 +424,21 @@ class _Part:
         self.warnings: list[str] = []
         self.bindings: list[Binding] = []
         self._numbers = self._read_numbers()
-        self._kind = _KINDS.get(description.name)
-        if self._kind is None:
+        self._kind = _kind(description)
+        if self._kind is _UNKNOWN:
             self.problems.append(self._unknown())
         self._check_slots()
+        self.chain = self._read_chain(everything)
+        self._extra = extra_writes(
+            reader.training, description, run, reader.values, reader.feeds
+        )
 
     def _unknown(self) -> _Problem:
-        names = ", ".join(self.description.variables[:5])
-        more = len(self.description.variables) - 5
         return _Problem(
             LoweringError,
             f"{self.description.name or 'the update by plain ops'} is none of the "
-            f"optimizers that are known (it updates {names}"
-            f"{f' and {more} more' if more > 0 else ''})",
+            "optimizers that are known; it updates "
+            f"{_list(self.description.variables)}",
         )
 
     def _read_numbers(self) -> dict[str, Any]:
@@ -387,41 +446,51 @@ class _Part:
         found: dict[str, Any] = {
             key: value
             for key, value in self.description.hyper_parameters.items()
-            if isinstance(value, bool)
+            if isinstance(value, bool | float)
         }
         for key, tensor in self.description.tensors.items():
             number = self._reader.number(tensor, self._run)
             if number.value is None:
                 text = f"{key}: {number.problem}"
                 self.problems.append(_Problem(LoweringError, text, number.fix))
-            elif key != "learning_rate" and not isinstance(number.value, float):
+            elif key not in _SCHEDULED and not isinstance(number.value, float):
                 text = f"{key} changes from step to step: {number}"
                 self.problems.append(_Problem(LoweringError, text))
             else:
-                found[key] = number.value
+                found[key] = self._aligned(number)
         return found
+
+    def _aligned(self, number: ScheduleDescription) -> Any:
+        """A schedule, by the steps that the optimizer counts."""
+        value, step = number.value, self._counted
+        if not callable(value) or number.step is None or step is None:
+            return value
+        offset = self._reader.integer(number.step) + number.offset - step
+        return ShiftedSchedule(value, offset) if offset else value
 
     def _check_slots(self) -> None:
         """All slots must have a value, of the shape of their variable."""
         values = self._reader.values
         for name, slots in self.description.slots.items():
             for role, slot in slots.items():
+                what = f"(slot {role!r} of {name})"
                 if slot not in values:
+                    text = f"{slot} has no value {what}"
                     self.problems.append(
                         _Problem(
                             MissingVariableError,
-                            f"{slot} has no value (slot {role!r} of {name})",
+                            text,
                             "load a checkpoint that has the slots.",
                         )
                     )
                     continue
                 shape, expected = np.shape(values[slot]), self._shape(name)
                 if expected is not None and shape != expected:
+                    text = f"{slot} has shape {shape}, expected {expected} {what}"
                     self.problems.append(
                         _Problem(
                             ShapeMismatchError,
-                            f"{slot}: {shape}, expected {expected} (slot {role!r} of "
-                            f"{name})",
+                            text,
                             "load the checkpoint that belongs to the graph.",
                         )
                     )
@@ -430,82 +499,156 @@ class _Part:
         if name in self._reader.values:
             return tuple(np.shape(self._reader.values[name]))
         shape = self._reader.variables[name].shape
-        return None if shape is None or None in shape else tuple(shape)
+        known = tuple(size for size in shape or () if size is not None)
+        return known if shape is not None and len(known) == len(shape) else None
+
+    def _read_chain(self, everything: Mapping[str, Gradient]) -> GradientChain:
+        """What is done to the gradients before."""
+        try:
+            return describe_chain(
+                self._reader.training,
+                self.description.gradients,
+                self._reader.values,
+                self._reader.feeds,
+                everything,
+            )
+        except UnknownGradientError as error:
+            self.problems.append(
+                _Problem(
+                    LoweringError,
+                    "what updates these variables is not the gradient of a loss of the "
+                    f"graph: {_list(error.args)}",
+                )
+            )
+            return GradientChain()
+
+    @property
+    def _counted(self) -> int | None:
+        """The step that the graph's counter says comes next."""
+        for name, increment in self._counters.items():
+            if name in self._reader.values:
+                return self._reader.integer(name) // increment
+        return None
 
     def build(self, model_variables: Mapping[str, Any]) -> Any:
-        """The Keras optimizer, with its state; `None` where there is a problem."""
-        if self.problems or self._kind is None:
-            return None
-        numbers = dict(self._numbers)
-        step = self._step()
-        rate = numbers.get("learning_rate")
-        if callable(rate):
-            numbers["learning_rate"] = self._aligned(rate, step)
-        optimizer = self._kind(numbers, bool(self.description.sparse))
-        weights = [model_variables[name] for name in self.description.variables]
+        """The Keras optimizer, with its state."""
+        by_powers, counted = self._step_of_powers(), self._counted
+        agree = by_powers is None or counted is None or by_powers[1] == counted
+        if by_powers and counted is not None and not agree:
+            self.warnings.append(
+                f"{next(iter(self._counters))} says that {counted} steps were made, "
+                f"but {by_powers[0]} that the optimizer made {by_powers[1]}: the bias "
+                "correction goes on from the one, the learning rate from the other"
+            )
+        known = counted if counted is not None else by_powers and by_powers[1]
+        named = {name: model_variables[name] for name in self.description.variables}
+        own = agree and (known is not None or not self._powers())
+        optimizer = self._make(own, named)
+        weights = list(named.values())
         optimizer.build(weights)
-        optimizer.iterations.assign(step)
+        optimizer.iterations.assign(known or 0)
         self._assign_slots(optimizer, weights)
-        self._bind_powers(optimizer, step)
+        self._assign_powers(optimizer)
         return optimizer
 
-    def _aligned(self, schedule: Any, step: int) -> Any:
-        """The schedule, by the steps that the optimizer counts."""
-        number = self._reader.number(
-            self.description.tensors["learning_rate"], self._run
-        )
-        if number.step is None or number.step not in self._reader.values:
-            return schedule
-        counted = self._reader.integer(number.step)
-        return (
-            ShiftedSchedule(schedule, counted - step) if counted != step else schedule
+    def _make(self, own: bool, weights: Mapping[str, Any]) -> Any:
+        """The Keras optimizer; Keras's own class where that computes the same."""
+        chain = self.chain
+        arguments = {**self._numbers, **chain.arguments}
+        if chain.loss_scale is not None:
+            arguments["loss_scale_factor"] = chain.loss_scale
+        elif abs(chain.scale - 1) > _EQUAL:
+            self.warnings.append(
+                f"not carried: gradients are multiplied by {chain.scale}"
+            )
+        self.warnings += [*chain.findings, *self._extra.findings]
+        optimizer = self._decaying(arguments, weights) or self._plain(own, arguments)
+        rule = rule_of(optimizer)
+        if chain.densified and rule is not None and not rule.densify:
+            self.warnings.append(
+                "not carried: the graph makes the sparse gradients of "
+                f"{_list(sorted(chain.densified))} dense; here only rows with a "
+                "gradient move"
+            )
+        return optimizer
+
+    def _plain(self, own: bool, arguments: Mapping[str, Any]) -> Any:
+        kind = self._kind
+        scheduled = callable(self._numbers.get("learning_rate"))
+        sparse = bool(self.description.sparse or self.chain.sparse)
+        if own and not sparse and kind.own and (kind.scheduled or not scheduled):
+            made = kind.own(**arguments) if self._rounds_well() else None
+            if made is not None:
+                return made
+        return kind.exact(**arguments)
+
+    def _rounds_well(self) -> bool:
+        """Whether `1 - beta` is the same in float32, as TensorFlow 1 computes it.
+
+        For 0.999 it differs by 1e-5.
+        """
+        decays = ("beta1", "beta2", "decay", "rho")
+        return all(
+            abs((1 - np.float32(beta)) - (1 - beta)) <= _EQUAL * (1 - beta)
+            for beta in (self._numbers.get(name, 0.0) for name in decays)
         )
 
-    def _step(self) -> int:
-        """How many updates the optimizer has made."""
-        by_powers = self._step_of_powers()
-        counted = next(
-            (
-                (name, self._reader.integer(name) // by)
-                for name, by in self._counters.items()
-                if name in self._reader.values
-            ),
-            None,
-        )
-        if by_powers is None:
-            return counted[1] if counted else 0
-        variable, step = by_powers
-        if counted and counted[1] != step:
-            self.warnings.append(
-                f"{counted[0]} says that step {counted[1]} comes next, but {variable} "
-                f"that the optimizer is at step {step}: its bias correction goes on "
-                f"from {step}, schedules from their own counter"
-            )
-        return step
+    def _decaying(
+        self, arguments: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> Any:
+        """The optimizer with weight decay, where there is any and a class for it."""
+        name, chain, extra = self.description.name, self.chain, self._extra
+        if not chain.decay and not extra.decay:
+            optimizer = None
+            if name in ("BertAdamW", "LAMB"):
+                optimizer = _KINDS[name].exact(**arguments)
+                kept = self.description.excluded
+        elif extra.decay and not chain.decay and name in _DECAYING:
+            optimizer = _DECAYING[name](weight_decay=extra.decay, **arguments)
+            kept = tuple(weights.keys() - set(extra.decayed))
+        elif chain.decay and not extra.decay and name == "GradientDescent":
+            # w - rate * (g + decay * w), whichever is subtracted first.
+            optimizer = tf1.TF1GradientDescent(weight_decay=chain.decay, **arguments)
+            kept = tuple(weights.keys() - chain.decayed)
+        else:
+            optimizer = None
+            rates = [rate for rate in (chain.decay, extra.decay) if rate]
+            names = _list(sorted({*chain.decayed, *extra.decayed}))
+            self.warnings.append(f"not carried: weight decay of {rates} of {names}")
+        if optimizer is not None and kept:
+            optimizer.exclude_from_weight_decay([weights[name] for name in kept])
+        return optimizer
+
+    def _powers(self) -> dict[str, str]:
+        """The variables that hold powers of the decays, by the op's argument."""
+        analysis, values = self._reader.analysis, self._reader.values
+        found = {
+            power: analysis.variable_behind(tensor)
+            for power, tensor in self.description.powers.items()
+        }
+        return {k: v for k, v in found.items() if v is not None and v in values}
 
     def _step_of_powers(self) -> tuple[str, int] | None:
         """The step that the powers of the decays tell; the slowest one knows best."""
+        powers = self._powers()
         for power in ("beta2_power", "beta1_power"):
-            tensor = self.description.powers.get(power)
             base = self._numbers.get(power.removesuffix("_power"))
-            if tensor is None or base is None or not 0 < base < 1:
+            if power not in powers or base is None or not 0 < base < 1:
                 continue
-            variable = self._reader.analysis.variable_behind(tensor)
-            if variable is None or variable not in self._reader.values:
-                continue
-            value = float(np.asarray(self._reader.values[variable]).reshape(()))
+            value = float(np.asarray(self._reader.values[powers[power]]).reshape(()))
             if _SMALLEST < value < 1:
-                return variable, round(math.log(value) / math.log(np.float32(base))) - 1
+                exponent = math.log(value) / math.log(np.float32(base))
+                return powers[power], round(exponent) - 1
         return None
 
     def _assign_slots(self, optimizer: Any, weights: Sequence[Any]) -> None:
         rule = rule_of(optimizer)
-        names = rule.slots if rule is not None else {}
-        places = optimizer_slots(optimizer, weights)
-        scaled = (
-            self.description.name == "Momentum"
-            and type(optimizer) is keras.optimizers.SGD
+        names = rule.slots if rule is not None else _SLOTS
+        scaled = rule is not None and (self.description.name, rule.op) == (
+            "Momentum",
+            "KerasMomentum",
         )
+        places = optimizer_slots(optimizer, weights)
         for name, place in zip(self.description.variables, places, strict=True):
             for role, slot in self.description.slots[name].items():
                 variable = place.get(names.get(role, role))
@@ -517,17 +660,25 @@ class _Part:
                 variable.assign(value)
                 self.bindings.append(Binding(slot, _Slot(optimizer, variable, scaled)))
 
-    def _bind_powers(self, optimizer: Any, step: int) -> None:
-        for power, tensor in self.description.powers.items():
-            variable = self._reader.analysis.variable_behind(tensor)
+    def _assign_powers(self, optimizer: Any) -> None:
+        step = int(optimizer.iterations.numpy())
+        for power in ("beta1_power", "beta2_power"):
             base = self._numbers.get(power.removesuffix("_power"))
-            if variable is None or base is None:
+            if hasattr(optimizer, power) and base is not None:
+                # Where no variable holds it, the graph computes it of its counter.
+                getattr(optimizer, power).assign(np.float64(base) ** (step + 1))
+        for power, name in self._powers().items():
+            value = self._reader.values[name]
+            variable = getattr(optimizer, power, None)
+            base = self._numbers.get(power.removesuffix("_power"))
+            if variable is not None:
+                variable.assign(np.asarray(value).reshape(()))
+                read: Callable[[], Any] = _Slot(optimizer, variable, False)
+            elif base is not None:
+                read = _Power(optimizer, step, value, base)
+            else:
                 continue
-            value = self._reader.values.get(variable)
-            if value is not None and variable in self._reader.variables:
-                self.bindings.append(
-                    Binding(variable, _Power(optimizer, step, value, base))
-                )
+            self.bindings.append(Binding(name, read))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -549,67 +700,105 @@ class _Slot:
         )
 
 
-Kind = Callable[[dict[str, Any], bool], Any]
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """Which classes an optimizer of a graph may become.
+
+    Attributes:
+        exact: Makes the one with TensorFlow 1's rule, of TensorFlow 1's arguments.
+        own: Makes Keras's own, which computes the same for dense gradients.
+        scheduled: Whether it does so too where the learning rate changes.
+    """
+
+    exact: Callable[..., Any]
+    own: Callable[..., Any] | None = None
+    scheduled: bool = True
 
 
-def _gradient_descent(numbers: dict[str, Any], sparse: bool) -> Any:
-    del sparse
-    return keras.optimizers.SGD(numbers["learning_rate"])
+def _add_sign(sign_decay: Any, **arguments: Any) -> Any:
+    return tf1.TF1AddSign(sign_decay_fn=_decay(sign_decay), **arguments)
 
 
-def _momentum(numbers: dict[str, Any], sparse: bool) -> Any:
-    rate = numbers["learning_rate"]
-    nesterov = numbers.get("use_nesterov", False)
-    if sparse or callable(rate) or not rate:
-        from keras_metagraph.training.optimizers import TF1Momentum
-
-        return TF1Momentum(rate, numbers["momentum"], use_nesterov=nesterov)
-    return keras.optimizers.SGD(rate, numbers["momentum"], nesterov)
+def _power_sign(logbase: float, sign_decay: Any, **arguments: Any) -> Any:
+    base = shortest(math.exp(logbase))
+    return tf1.TF1PowerSign(base=base, sign_decay_fn=_decay(sign_decay), **arguments)
 
 
-def _keras_momentum(numbers: dict[str, Any], sparse: bool) -> Any:
-    del sparse
-    return keras.optimizers.SGD(
-        numbers["learning_rate"],
-        numbers["momentum"],
-        numbers.get("use_nesterov", False),
-    )
+def _decay(value: Any) -> Any:
+    return None if value == 1.0 else value
 
 
-def _adam(numbers: dict[str, Any], sparse: bool) -> Any:
-    arguments = [numbers[k] for k in ("learning_rate", "beta1", "beta2", "epsilon")]
-    if sparse:
-        from keras_metagraph.training.optimizers import TF1Adam
-
-        return TF1Adam(*arguments)
-    return keras.optimizers.Adam(*arguments)
+def _adagrad(epsilon: float | None = None, **arguments: Any) -> Any:
+    if epsilon is None:
+        return tf1.TF1Adagrad(**arguments)
+    return tf1.TFKerasAdagrad(epsilon=epsilon, **arguments)
 
 
-def _rmsprop(numbers: dict[str, Any], sparse: bool) -> Any:
-    arguments = [numbers[k] for k in ("learning_rate", "decay", "momentum", "epsilon")]
-    if sparse:
-        from keras_metagraph.training.optimizers import TF1RMSProp
-
-        return TF1RMSProp(*arguments, centered=numbers.get("centered", False))
-    return keras.optimizers.RMSprop(*arguments, centered=numbers.get("centered", False))
+def _own_adagrad(epsilon: float = 0.0, **arguments: Any) -> Any:
+    return keras.optimizers.Adagrad(epsilon=0.0, **arguments) if not epsilon else None
 
 
-def _adagrad(numbers: dict[str, Any], sparse: bool) -> Any:
-    if sparse:
-        from keras_metagraph.training.optimizers import TF1Adagrad
+def _renamed(make: Callable[..., Any], **names: str) -> Callable[..., Any]:
+    """`make`, with arguments as TensorFlow 1 calls them."""
 
-        return TF1Adagrad(numbers["learning_rate"])
-    return keras.optimizers.Adagrad(
-        numbers["learning_rate"], 0.1, epsilon=numbers.get("epsilon", 0.0)
-    )
+    def made(**arguments: Any) -> Any:
+        return make(**{names.get(key, key): value for key, value in arguments.items()})
+
+    return made
 
 
-_KINDS: dict[str, Kind] = {
-    "Adagrad": _adagrad,
-    "Adam": _adam,
-    "GradientDescent": _gradient_descent,
-    "KerasMomentum": _keras_momentum,
-    "keras SGD with momentum": _keras_momentum,
-    "Momentum": _momentum,
-    "RMSProp": _rmsprop,
+def _amsgrad(make: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(_renamed(make, **_BETAS), amsgrad=True)
+
+
+def _kind(description: OptimizerDescription) -> _Kind:
+    """The classes for an optimizer of the graph."""
+    nesterov = description.hyper_parameters.get("use_nesterov")
+    if description.name == "Adam" and nesterov:
+        return _Kind(_nadam)
+    return _KINDS.get(description.name, _UNKNOWN)
+
+
+def _nadam(use_nesterov: bool, **arguments: Any) -> Any:
+    del use_nesterov
+    return tf1.TF1Nadam(**arguments)
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+_UNKNOWN = _Kind(tf1.TF1GradientDescent)
+_DECAYING = {"Adam": tf1.TF1AdamW, "Momentum": tf1.TF1MomentumW}
+_BETAS = {"beta1": "beta_1", "beta2": "beta_2"}
+_KINDS: dict[str, _Kind] = {
+    "AdaMax": _Kind(tf1.TF1AdaMax, _renamed(keras.optimizers.Adamax, **_BETAS)),
+    "Adadelta": _Kind(tf1.TF1Adadelta, keras.optimizers.Adadelta),
+    "Adagrad": _Kind(_adagrad, _own_adagrad),
+    "AdagradDA": _Kind(tf1.TF1AdagradDA),
+    "Adam": _Kind(tf1.TF1Adam, _renamed(keras.optimizers.Adam, **_BETAS)),
+    "AddSign": _Kind(_add_sign),
+    "BertAdamW": _Kind(_renamed(tf1.BertAdamW, **_BETAS)),
+    "Ftrl": _Kind(tf1.TF1Ftrl, keras.optimizers.Ftrl),
+    "GradientDescent": _Kind(tf1.TF1GradientDescent, keras.optimizers.SGD),
+    "LAMB": _Kind(_renamed(tf1.BertLAMB, **_BETAS)),
+    "LazyAdam": _Kind(tf1.TF1LazyAdam),
+    "Momentum": _Kind(
+        tf1.TF1Momentum,
+        _renamed(keras.optimizers.SGD, use_nesterov="nesterov"),
+        scheduled=False,
+    ),
+    "PowerSign": _Kind(_power_sign),
+    "ProximalAdagrad": _Kind(tf1.TF1ProximalAdagrad),
+    "ProximalGradientDescent": _Kind(tf1.TF1ProximalGradientDescent),
+    "RMSProp": _Kind(tf1.TF1RMSProp, _renamed(keras.optimizers.RMSprop, decay="rho")),
+    "keras Adam with amsgrad": _Kind(
+        _amsgrad(tf1.TFKerasAdam), _amsgrad(keras.optimizers.Adam)
+    ),
+    "keras RMSprop": _Kind(tf1.TFKerasRMSprop),
+    "keras SGD with momentum": _Kind(
+        _renamed(tf1.TFKerasSGD, use_nesterov="nesterov"),
+        _renamed(keras.optimizers.SGD, use_nesterov="nesterov"),
+    ),
 }

@@ -24,10 +24,12 @@ FLOORS = {
     "saving": 6,
     "loading": 7,
     "mixin": 7,
+    "resuming": 7,
     "callbacks": 8,
     "inspect": 9,
     "inspect_tables": 8,
     "cli": 10,
+    "warm_starting": 8,
 }
 WITHOUT_KERAS = ("audit", "formats", "graph")
 

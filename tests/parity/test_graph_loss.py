@@ -44,9 +44,7 @@ def assert_trains_alike(model, arrays, found):
         np.testing.assert_allclose(history[node], found[f"loss{place}"], rtol=1e-5)
     for name, variable in model.meta_graph.variables.items():
         expected = found[f"after/{name}"]
-        np.testing.assert_allclose(
-            variable.numpy(), expected, 1e-5, 1e-6, err_msg=name
-        )
+        np.testing.assert_allclose(variable.numpy(), expected, 1e-5, 1e-6, err_msg=name)
 
 
 def test_train_ops_run_in_the_order_they_are_named(trained):

@@ -1,7 +1,7 @@
 """A TensorFlow 1.15 script of its own restores our checkpoint with its own `Saver`.
 
-It builds a model of the same names with `tf.layers` and `tf.train`, reads no `.meta` and
-knows nothing of this package; it then takes the steps that Keras takes next.
+It builds a model of the same names with `tf.layers` and `tf.train`, reads no `.meta`
+and knows nothing of this package; it then takes the steps that Keras takes next.
 """
 
 import textwrap

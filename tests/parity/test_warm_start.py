@@ -11,6 +11,8 @@ from keras_metagraph.formats.registry import open_export
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.variables import graph_variables
 from keras_metagraph.loading.moving_averages import find_moving_averages
+from keras_metagraph.training import optimizers
+from oracle.references import exports
 
 _RECURRENT = """
 import numpy as np
@@ -331,3 +333,151 @@ def test_variables_are_those_of_tensorflow_1(assignment_map, tf115, tmp_path):
 
     for weight in model.weights:
         np.testing.assert_array_equal(weight.numpy(), expected[weight.name])
+
+
+def _restored(path, tags=None):
+    """Loads an export, forgets its values, and warm-starts it from its own file."""
+    model = kmg.load_from_meta_graph(path, tags=tags, rebuild="graph")
+    before = [weight.numpy() for weight in model.weights]
+    for weight in model.weights:
+        weight.assign(np.zeros(weight.shape, weight.dtype))
+    kmg.warm_start(model, path)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("export", exports(), ids=repr)
+def test_the_values_of_every_release_are_found(export):
+    _restored(export.source.path, export.source.tags)
+
+
+def test_keys_that_are_no_names_are_found(corpus):
+    """A canned estimator: `dnn/dnn/x/part_0/...` is stored as `dnn/x/t_0/...`."""
+    _restored(corpus / "estimator-ncaam")
+
+
+_OPTIMIZED = """
+import numpy as np
+import tensorflow as tf
+
+
+def main(arrays, args):
+    x = tf.placeholder(tf.float32, [None, 3], "x")
+    y = tf.placeholder(tf.float32, [None, 2], "y")
+    tf.set_random_seed(5)
+    with tf.variable_scope("old"):
+        out = tf.layers.dense(x, 2, name="out")
+    loss = tf.reduce_mean(tf.square(out - y))
+    step = tf.train.get_or_create_global_step()
+    optimizer = getattr(tf.train, args["optimizer"])(0.05, **args["settings"])
+    train = optimizer.minimize(loss, step)
+    feed = {x: arrays["x"], y: arrays["y"]}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(5):
+            session.run(train, feed)
+        tf.train.Saver().save(session, args["prefix"])
+        losses = [session.run([loss, train], feed)[0] for _ in range(20)]
+    return {"losses": np.array(losses)}
+"""
+
+_OPTIMIZERS = {
+    "MomentumOptimizer": ({"momentum": 0.9}, lambda: optimizers.TF1Momentum(0.05, 0.9)),
+    "RMSPropOptimizer": (
+        {"momentum": 0.5, "centered": True},
+        lambda: optimizers.TF1RMSProp(0.05, momentum=0.5, centered=True),
+    ),
+    "AdagradOptimizer": ({}, lambda: optimizers.TF1Adagrad(0.05)),
+    "AdadeltaOptimizer": ({}, lambda: optimizers.TF1Adadelta(0.05)),
+    "FtrlOptimizer": ({}, lambda: optimizers.TF1Ftrl(0.05)),
+    "ProximalAdagradOptimizer": ({}, lambda: optimizers.TF1ProximalAdagrad(0.05)),
+    "AdamOptimizer": ({"epsilon": 1e-7}, lambda: keras.optimizers.Adam(0.05)),
+}
+
+
+@pytest.mark.parametrize("name", _OPTIMIZERS)
+def test_training_goes_on_with_the_slots(name, tf115, tmp_path):
+    settings, make_optimizer = _OPTIMIZERS[name]
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(8, 3)).astype("float32")
+    y = rng.normal(size=(8, 2)).astype("float32")
+    prefix = str(tmp_path / "model")
+    expected = tf115(
+        _OPTIMIZED,
+        {"x": x, "y": y},
+        {"optimizer": name, "settings": settings, "prefix": prefix},
+    )
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="new")])
+    model.compile(make_optimizer(), "mse")
+
+    kmg.warm_start(model, prefix, {"old/out/": "new/"}, optimizer=True)
+
+    losses = [model.train_on_batch(x, y) for _ in range(20)]
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)
+
+
+_TF_KERAS = """
+import numpy as np
+import tensorflow as tf
+
+
+def main(arrays, args):
+    if args["eager"]:
+        tf.enable_eager_execution()
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Dense(4, "relu", name="a", input_shape=(3,)),
+            tf.keras.layers.Dense(2, name="b"),
+        ]
+    )
+    kind = getattr(tf.keras.optimizers, args["optimizer"])
+    model.compile(kind(0.05, **args["settings"]), "mse")
+    for _ in range(5):
+        model.train_on_batch(arrays["x"], arrays["y"])
+    prefix = args["prefix"]
+    if args["kind"] == "saver":
+        tf.train.Saver().save(tf.keras.backend.get_session(), prefix)
+    elif args["kind"] == "h5":
+        model.save(prefix)
+    else:
+        model.save_weights(prefix, save_format="tf")
+    losses = [model.train_on_batch(arrays["x"], arrays["y"]) for _ in range(10)]
+    return {"losses": np.array(losses)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [("Adam", {}), ("SGD", {"momentum": 0.9}), ("Adagrad", {})],
+    ids=["Adam", "SGD", "Adagrad"],
+)
+@pytest.mark.parametrize("kind", ["saver", "h5", "objects", "objects, eager"])
+def test_what_tf_keras_wrote_goes_on(kind, optimizer, settings, tf115, tmp_path):
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(8, 3)).astype("float32")
+    y = rng.normal(size=(8, 2)).astype("float32")
+    prefix = str(tmp_path / ("model.h5" if kind == "h5" else "model"))
+    expected = tf115(
+        _TF_KERAS,
+        {"x": x, "y": y},
+        {
+            "eager": kind.endswith("eager"),
+            "kind": kind,
+            "optimizer": optimizer,
+            "settings": settings,
+            "prefix": prefix,
+        },
+    )
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(4, "relu", name="a"),
+            layers.Dense(2, name="b"),
+        ]
+    )
+    model.compile(getattr(keras.optimizers, optimizer)(0.05, **settings), "mse")
+
+    kmg.warm_start(model, prefix, optimizer=True)
+
+    losses = [model.train_on_batch(x, y) for _ in range(10)]
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -354,6 +355,22 @@ def test_model_that_was_not_compiled(tmp_path):
     loaded = kmg.load_from_meta_graph(prefix, rebuild="config")
     assert not loaded.compiled
     assert_equal(loaded.weights, model.weights)
+
+
+def test_predict_graph_alone_says_that_it_has_no_optimizer(tmp_path):
+    model, *_ = trained(sequential)
+    prefix = kmg.save_meta_graph(model, tmp_path / "model", graphs=["predict"])
+    with pytest.warns(UserWarning, match="no state of the optimizer") as caught:
+        loaded = kmg.load_from_meta_graph(prefix)
+    message = str(caught[0].message)
+    assert "global_step" in message
+    assert "dense/kernel/Adam" in message
+    assert loaded.compiled
+    assert int(loaded.optimizer.iterations) == 0
+    assert_equal(loaded.weights, model.weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kmg.load_from_meta_graph(prefix, compile=False)
 
 
 def test_directory_and_meta_load_the_same(tmp_path):

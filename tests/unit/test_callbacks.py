@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_metagraph import callbacks
-from keras_metagraph.callbacks import MetaGraphCheckpoint
+import keras_metagraph
+from keras_metagraph.callbacks import (
+    MetaGraphCheckpoint,
+    cadence,
+    meta_graph_checkpoint,
+)
 from keras_metagraph.checkpoint import commit
 from keras_metagraph.errors import CheckpointError
 from keras_metagraph.loading.api import load_from_meta_graph
@@ -37,8 +41,8 @@ def traces(monkeypatch):
             named["global_step"] = model.optimizer.iterations
         return named
 
-    monkeypatch.setattr(callbacks, "export_meta_graph", export)
-    monkeypatch.setattr(callbacks, "variable_values", values)
+    monkeypatch.setattr(meta_graph_checkpoint, "export_meta_graph", export)
+    monkeypatch.setattr(meta_graph_checkpoint, "checkpoint_variables", values)
     return exported
 
 
@@ -137,7 +141,7 @@ def test_batches_with_several_steps_in_one_execution(run):
 
 def test_seconds_are_counted_instead_of_epochs(run, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cadence.time, "monotonic", lambda: now[0])
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -213,7 +217,7 @@ def test_nan_is_never_the_best(run):
 
 def test_direction_follows_the_class_of_a_metric_with_any_name(run):
     model = make_model(metrics=[keras.metrics.R2Score(name="quality")])
-    best = callbacks._Best("val_quality", "auto", 0.5)
+    best = cadence.Best("val_quality", "auto", 0.5)
     fit(MetaGraphCheckpoint(run), model)
     assert best.improves({"val_quality": 0.6}, model)
     assert not best.improves({"val_quality": 0.4}, model)
@@ -396,7 +400,7 @@ np.savez(sys.argv[1] + "/expected.npz", x=x, y=model.predict(x, verbose=0), **va
 def test_mirrored_strategy_on_two_logical_devices(tmp_path):
     script = tmp_path / "mirrored.py"
     script.write_text(MIRRORED, encoding="utf-8")
-    package = os.path.dirname(os.path.dirname(callbacks.__file__))
+    package = os.path.dirname(os.path.dirname(keras_metagraph.__file__))
     subprocess.run(
         [sys.executable, script, tmp_path],
         env={**os.environ, "PYTHONPATH": package},
@@ -418,14 +422,14 @@ def test_mirrored_strategy_on_two_logical_devices(tmp_path):
 
 
 def test_best_that_could_not_be_written_is_not_the_best(run, monkeypatch):
-    write, failing = callbacks.write_checkpoint, [True]
+    write, failing = meta_graph_checkpoint.write_checkpoint, [True]
 
     def fail_once(*args, **kwargs):
         if failing.pop() if failing else False:
             raise CheckpointError("no space")
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(callbacks, "write_checkpoint", fail_once)
+    monkeypatch.setattr(meta_graph_checkpoint, "write_checkpoint", fail_once)
     with pytest.warns(UserWarning, match="no space"):
         found = best_epochs(run, "val_loss", [1.0, 2.0, 3.0], on_error="warn")
     assert found == [1]

@@ -13,9 +13,7 @@ from keras import layers
 
 from keras_metagraph.checkpoint.state import read_state
 from keras_metagraph.errors import CheckpointError, ExportError, SignatureError
-from keras_metagraph.export.assemble import build_meta_graph
 from keras_metagraph.export.names import named_variables
-from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.specs import watch_data
 from keras_metagraph.saving import (
     export_meta_graph,
@@ -145,6 +143,7 @@ def test_the_description_of_the_model():
     assert train["train_op"] == "train/train_op"
     assert train["labels"] == {"labels": "labels:0"}
     assert train["loss"] == "train/loss:0"
+    assert train["learning_rate"] == "train/learning_rate:0"
     assert fields["graphs"]["eval"]["metrics"] == {"mae": "eval/metrics/mae:0"}
     roles = {v["name"]: (v["role"], v["index"]) for v in fields["variables"]}
     assert roles["dense_1/kernel"] == ("weight", 2)
@@ -157,15 +156,23 @@ def test_a_model_that_is_not_compiled_gives_the_predict_graph():
     assert "global_step" not in node_names(meta_graph_def)
 
 
-def test_a_predict_graph_has_the_weights_alone():
+def test_a_predict_graph_has_no_optimizer(tmp_path):
     model = mlp()
     model.optimizer.build(model.trainable_variables)
+    prefix = save_meta_graph(model, tmp_path / "m", graphs=["predict"])
     meta_graph_def = export_meta_graph(model, graphs=["predict"])
     handles = [
         node.name for node in meta_graph_def.graph_def.node if node.op == "VarHandleOp"
     ]
-    assert handles == ["dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"]
-    # The checkpoint beside it holds the rest, for `load_from_meta_graph`.
+    seed = "seed_generator/seed_generator_state"
+    assert [name for name in handles if name != seed] == [
+        "dense/kernel",
+        "dense/bias",
+        "dense_1/kernel",
+        "dense_1/bias",
+    ]
+    assert {name for name, _ in tf.train.list_variables(prefix)} == set(handles)
+    # What the model is made of is said all the same, for `load_from_meta_graph`.
     described = {v["name"] for v in description(meta_graph_def)["variables"]}
     assert "dense/kernel/Adam" in described
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_metagraph.errors import MetaGraphError
 from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.loading.infer.analysis import SHAPE_OPS, GraphAnalysis
+from keras_metagraph.loading.infer.assigned import rows_of
 from keras_metagraph.loading.infer.feeds import PLACEHOLDERS
 from keras_metagraph.loading.infer.optimizers import Gradient
 from keras_metagraph.loading.infer.schedule_fit import shortest
@@ -41,7 +42,11 @@ class GradientChain:
         global_clipnorm: The norm that all of them together have at most.
         clipvalue: The value that elements have at most.
         scale: What gradients are multiplied by before they are clipped.
+        decay: The part of each weight that is added to its gradient afterwards.
+        decayed: Names of the variables whose gradients get it.
+        loss_scale: What the loss was multiplied by, where `scale` undoes it.
         together: Names of the variables whose gradients share the global norm.
+        sparse: Those that get sparse gradients.
         densified: Those whose sparse gradient is made dense on the way.
         findings: What no argument says.
     """
@@ -50,7 +55,11 @@ class GradientChain:
     global_clipnorm: float | None = None
     clipvalue: float | None = None
     scale: float = 1.0
+    decay: float = 0.0
+    decayed: frozenset[str] = frozenset()
+    loss_scale: float | None = None
     together: frozenset[str] = frozenset()
+    sparse: frozenset[str] = frozenset()
     densified: frozenset[str] = frozenset()
     findings: tuple[str, ...] = ()
 
@@ -103,19 +112,22 @@ def describe_chain(
     if unknown:
         raise UnknownGradientError(*unknown)
     own = {name: paths[name] for name in gradients}
-    densified = frozenset(n for n, path in own.items() if path.densified)
+    chain = GradientChain(
+        sparse=frozenset(n for n, path in own.items() if path.sparse),
+        densified=frozenset(n for n, path in own.items() if path.densified),
+    )
     if not any(path.nodes for path in own.values()):
-        return GradientChain(densified=densified)
+        return chain
     findings = list(_findings(training.analysis, own))
     if findings:
-        return GradientChain(densified=densified, findings=tuple(findings))
+        return dataclasses.replace(chain, findings=tuple(findings))
     try:
         found = _Probe(training.analysis, paths, own, values, feeds).describe()
     except (MetaGraphError, tf.errors.OpError) as error:
         reason = str(getattr(error, "problem", error)).partition("\n")[0]
         text = f"not carried: what is done to gradients cannot be told apart: {reason}"
         found = GradientChain(findings=(text,))
-    return dataclasses.replace(found, densified=densified)
+    return dataclasses.replace(found, sparse=chain.sparse, densified=chain.densified)
 
 
 class _Path:
@@ -127,7 +139,7 @@ class _Path:
         raw: The tensors that come out of the backward part, but for indices.
         own: Those of `raw` that are the variable's own gradient, and not only a part
             of a norm.
-        indices: The tensors that say which rows of a sparse gradient there are.
+        rows: What else of sparse gradients is used.
     """
 
     def __init__(self, training: Training, name: str, gradient: Gradient) -> None:
@@ -136,7 +148,6 @@ class _Path:
         self.nodes: set[str] = set()
         self.raw: dict[TensorName, None] = {}
         self.own: dict[TensorName, None] = {}
-        self.indices: dict[TensorName, None] = {}
         # The first pass does not enter norms, so what it finds is the variable's own.
         for through, found in ((False, self.own), (True, self.raw)):
             stack = [gradient.values]
@@ -148,30 +159,32 @@ class _Path:
                 seen.add(tensor)
                 if tensor.node in training.backward:
                     dtype = analysis.dtype(tensor)
-                    floating = dtype is None or dtype.is_floating
-                    if floating:
+                    if dtype is None or dtype.is_floating:
                         found.setdefault(tensor)
-                    elif not through:
-                        self.indices.setdefault(tensor)
                     continue
                 node = analysis.graph.nodes[tensor.node]
                 if through:
                     self.nodes.add(node.name)
                 if node.op in SHAPE_OPS or node.name in analysis.variables:
                     continue
-                if through or node.op not in _REDUCTIONS:
+                if node.op == "IdentityN":
+                    stack.append(node.inputs[tensor.index])
+                elif through or node.op not in _REDUCTIONS:
                     stack.extend(node.inputs)
+        self.rows = rows_of(training, self.nodes)
+        # A mean of several gradients is a reduction too.
+        self.own = self.own or dict(self.raw)
         self.variables = self.nodes & analysis.variables.keys() - {name}
 
     @property
     def sparse(self) -> bool:
         """Whether what comes out of the backward part are rows."""
-        return bool(self.indices) or self.gradient.indices is not None
+        return bool(self.rows.indices) or self.gradient.indices is not None
 
     @property
     def densified(self) -> bool:
         """Whether the rows become a dense gradient."""
-        return bool(self.indices) and self.gradient.indices is None
+        return bool(self.rows.indices) and self.gradient.indices is None
 
 
 def _findings(analysis: GraphAnalysis, paths: Mapping[str, _Path]) -> Iterator[str]:
@@ -238,6 +251,7 @@ class _Probe:
         self._feeds = feeds
         self._scratch = Scratch(analysis.graph, list(analysis.variables), values)
         self._random = np.random.default_rng(0)
+        self._state: dict[str, Array] = {}
         # Which variables have a part in each other's gradients, by a norm of them all.
         needed = {tensor for path in own.values() for tensor in path.raw}
         self._sources = {
@@ -245,23 +259,30 @@ class _Probe:
             for name, path in paths.items()
             if needed & path.own.keys()
         }
-        self._rows = {
-            t: self._row_indices(name, t)
-            for name, path in paths.items()
-            for t in [*path.indices, *filter(None, [path.gradient.indices])]
-        }
-
-    def _row_indices(self, name: str, tensor: TensorName) -> Array:
-        dtype = self._analysis.dtype(tensor)
-        kind = np.int64 if dtype is None else dtype.as_numpy_dtype
-        return np.arange(min(_ROWS, np.shape(self._values[name])[0]), dtype=kind)
+        self._rows: dict[str, Array] = {}
+        for name, path in paths.items():
+            shape = np.shape(values[name])
+            for tensor in (*path.rows.indices, path.gradient.indices):
+                if tensor is not None:
+                    self._rows[str(tensor)] = np.arange(min(_ROWS, *shape[:1]))
+            for tensor in path.rows.shapes:
+                self._rows[str(tensor)] = np.array(shape)
 
     def describe(self) -> GradientChain:
         """The chain, or what is in it that Keras has no argument for."""
         zero = self._run(self._made(0.0))
         shifted = {n: g for n, g in zero.items() if np.any(g != 0)}
-        if shifted:
-            return GradientChain(findings=tuple(self._shifts(shifted)))
+        decays = self._decays(shifted)
+        if isinstance(decays, str):
+            return GradientChain(findings=(decays,))
+        # Weights of zero have no decay.
+        self._state = {name: np.zeros_like(self._values[name]) for name in decays}
+        chain = self._without_decay()
+        rate = next(iter(decays.values()), 0.0)
+        return dataclasses.replace(chain, decay=rate, decayed=frozenset(decays))
+
+    def _without_decay(self) -> GradientChain:
+        """The chain, but for what is added to the gradients."""
         tiny = self._made(_TINY)
         factors = self._factors(tiny, self._run(tiny))
         if isinstance(factors, str):
@@ -303,34 +324,33 @@ class _Probe:
         """What the updates take when the backward part gives `made`."""
         fetched = [n for n, path in self._own.items() if path.nodes]
         feeds = {str(t): made[name] for name, t in self._sources.items()}
-        feeds |= {str(t): rows for t, rows in self._rows.items()}
+        feeds |= self._rows
         for tensor, value in self._feeds.items():
             feeds.setdefault(tensor, value)
         tensors = [str(self._own[name].gradient.values) for name in fetched]
-        arrays = dict(zip(fetched, self._scratch.run(tensors, feeds), strict=True))
-        return {
-            name: np.asarray(arrays[name])[: len(made[name])]
-            if self._own[name].densified
-            else np.asarray(arrays.get(name, made[name]))
-            for name in self._own
-        }
+        run = self._scratch.run(tensors, feeds, self._state)
+        arrays = dict(zip(fetched, run, strict=True))
+        found = {}
+        for name, path in self._own.items():
+            array = np.asarray(arrays.get(name, made[name]))
+            found[name] = array[: len(made[name])] if path.densified else array
+        return found
 
-    def _shifts(self, found: Mapping[str, Array]) -> Iterator[str]:
-        """What updates take where all gradients are zero: mostly weight decay."""
-        rates: dict[float, list[str]] = {}
+    def _decays(self, found: Mapping[str, Array]) -> dict[str, float] | str:
+        """The weight decay that updates take where all gradients are zero."""
+        rates: dict[str, float] = {}
         for name, array in found.items():
             weight = np.asarray(self._values[name])
+            if self._own[name].sparse:
+                weight = weight[: len(array)]
             norm = float(np.sum(weight * weight)) if weight.shape == array.shape else 0
             rate = float(np.sum(weight * array)) / norm if norm else 0.0
             if not norm or not np.allclose(array, rate * weight, rtol=1e-4, atol=1e-8):
-                yield f"not carried: something is added to the gradient of {name}"
-            else:
-                rates.setdefault(float(f"{rate:.5g}"), []).append(name)
-        for rate, names in rates.items():
-            yield (
-                f"not carried: weight decay of {rate} is added to the gradients of "
-                f"{_list(names)}"
-            )
+                return f"not carried: something is added to the gradient of {name}"
+            rates[name] = self._constant(rate)
+        if len(set(rates.values())) > 1:
+            return f"not carried: different weight decay of gradients, {rates}"
+        return rates
 
     def _factors(
         self, made: Mapping[str, Array], found: Mapping[str, Array]
@@ -367,7 +387,7 @@ class _Probe:
         name = max(found, key=lambda n: float(np.sum(np.abs(found[n]))))
         shrunk = np.linalg.norm(found[name]) / np.linalg.norm(raw[name])
         yield GradientChain(
-            global_clipnorm=self._constant(shrunk * _global_norm(raw)),
+            global_clipnorm=self._constant(float(shrunk) * _global_norm(raw)),
             scale=scale,
             together=frozenset(raw),
         )

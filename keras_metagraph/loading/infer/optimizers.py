@@ -62,7 +62,9 @@ class OptimizerDescription:
         gradients: What the update of each variable takes.
         powers: The variables that hold powers of decays, by the op's argument
             (`"beta2_power"`), or the tensors that compute them.
-        updates: Names of the ops that update, by trained variable.
+        updates: Names of the ops that update, by trained variable: those that write it
+            and its slots.
+        excluded: Those of the variables that have no weight decay, where it has any.
     """
 
     name: str
@@ -74,7 +76,8 @@ class OptimizerDescription:
     tensors: dict[str, TensorName] = dataclasses.field(default_factory=dict)
     gradients: dict[str, Gradient] = dataclasses.field(default_factory=dict)
     powers: dict[str, TensorName] = dataclasses.field(default_factory=dict)
-    updates: dict[str, str] = dataclasses.field(default_factory=dict)
+    updates: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parameters = ", ".join(f"{k}={v}" for k, v in self.hyper_parameters.items())
@@ -103,8 +106,25 @@ def describe_optimizer(
             print(optimizer)  # Adam(learning_rate=0.01, beta1=0.9, ...)
         ```
     """
-    analysis = GraphAnalysis(graph, variables)
-    training = Training(analysis)
+    training = Training(GraphAnalysis(graph, variables))
+    found, assigned = fused_optimizers(training, train_op)
+    return _add_assigned(training.analysis, found, assigned)
+
+
+def fused_optimizers(
+    training: Training, train_op: Sequence[str] = ()
+) -> tuple[list[OptimizerDescription], dict[str, Node]]:
+    """Describes the optimizers that have ops of their own.
+
+    Args:
+        training: The backward part of the graph.
+        train_op: Operations; if given, only what they run counts.
+
+    Returns:
+        The optimizers; and a node that writes it for each variable that is trained by
+        plain ops.
+    """
+    analysis, graph = training.analysis, training.analysis.graph
     run = analysis.ancestors(TensorName(name) for name in train_op)
     groups: dict[tuple[Any, ...], list[Node]] = {}
     assigned: dict[str, Node] = {}
@@ -118,11 +138,7 @@ def describe_optimizer(
             assigned.setdefault(analysis.writes[name], node)
     found = [_describe(analysis, nodes) for nodes in groups.values()]
     covered = {name for description in found for name in description.variables}
-    return _add_assigned(
-        analysis,
-        found,
-        {name: node for name, node in assigned.items() if name not in covered},
-    )
+    return found, {n: node for n, node in assigned.items() if n not in covered}
 
 
 def _group(analysis: GraphAnalysis, node: Node) -> tuple[Any, ...]:
@@ -163,7 +179,7 @@ def _describe(analysis: GraphAnalysis, nodes: list[Node]) -> OptimizerDescriptio
         _tensors(nodes[0]),
         {n: _gradient(node) for n, node in zip(trained, nodes, strict=True)},
         {n: t for n, t in _arguments(nodes[0]) if n in _POWERS},
-        {n: node.name for n, node in zip(trained, nodes, strict=True)},
+        {n: (node.name,) for n, node in zip(trained, nodes, strict=True)},
     )
 
 
@@ -264,6 +280,8 @@ def _arguments(node: Node) -> list[tuple[str, TensorName]]:
 def _tensors(node: Node) -> dict[str, TensorName]:
     """The hyper-parameters of an update, by the names that `tf.train` has for them."""
     names = _RMSPROP_ARGUMENTS if "RMSProp" in node.op else _ARGUMENTS
+    if "AddSign" in node.op:
+        names = {"lr": "learning_rate"}  # its alpha is none
     return {
         names.get(name, name): tensor
         for name, tensor in _arguments(node)

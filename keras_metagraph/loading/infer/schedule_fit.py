@@ -123,7 +123,8 @@ def _candidates(
         yield boundaries
 
 
-Family = Iterator[tuple[Callable[[Array], Array], Callable[[], Any]]]
+Formula = Callable[[Array], Array]
+Family = Iterator[tuple[Formula, Callable[[], Any]]]
 
 
 def _exponential(start: float, end: float, pool: list[float]) -> Family:
@@ -131,14 +132,15 @@ def _exponential(start: float, end: float, pool: list[float]) -> Family:
     for steps, rate, stairs in itertools.product(pool, pool, (False, True)):
         if not steps or not rate:
             continue
+        passed = functools.partial(_passed, steps=steps, stairs=stairs)
         yield (
-            lambda s, n=steps, r=rate, f=stairs: start * r ** _passed(s, n, f),
+            functools.partial(_power_of, start, rate, passed),
             functools.partial(
                 _schedules.ExponentialDecay, start, _whole(steps), rate, stairs
             ),
         )
         yield (
-            lambda s, n=steps, r=rate, f=stairs: start * np.exp(-r * _passed(s, n, f)),
+            functools.partial(_power_of, start, math.exp(-rate), passed),
             functools.partial(NaturalExpDecay, start, _whole(steps), rate, stairs),
         )
 
@@ -150,8 +152,9 @@ def _inverse_time(start: float, end: float, pool: list[float]) -> Family:
     ):
         if not steps or not rate:
             continue
+        passed = functools.partial(_passed, steps=steps, stairs=stairs)
         yield (
-            lambda s, n=steps, r=rate, f=stairs: start / (1 + r * _passed(s, n, f)),
+            functools.partial(_over, start, rate, passed),
             functools.partial(
                 _schedules.InverseTimeDecay, start, _whole(steps), rate, stairs
             ),
@@ -163,37 +166,50 @@ def _polynomial(start: float, end: float, pool: list[float]) -> Family:
         if not steps:
             continue
         yield (
-            lambda s, n=steps, p=power: (
-                (start - end) * (1 - np.minimum(s, n) / n) ** p + end
-            ),
+            functools.partial(_falling, start, steps, end, power),
             functools.partial(
                 _schedules.PolynomialDecay, start, _whole(steps), end, power
             ),
         )
         for low in _with(pool, 0.0):
             yield (
-                lambda s, n=steps, p=power, e=low: _cycling(s, start, n, e, p),
+                functools.partial(_cycling, start, steps, low, power),
                 functools.partial(
                     _schedules.PolynomialDecay, start, _whole(steps), low, power, True
                 ),
             )
 
 
-def _cycling(s: Array, start: float, n: float, end: float, power: float) -> Array:
+def _power_of(start: float, rate: float, passed: Formula, s: Array) -> Array:
+    return start * rate ** passed(s)
+
+
+def _over(start: float, rate: float, passed: Formula, s: Array) -> Array:
+    return start / (1 + rate * passed(s))
+
+
+def _falling(start: float, n: float, end: float, power: float, s: Array) -> Array:
+    return (start - end) * (1 - np.minimum(s, n) / n) ** power + end
+
+
+def _cycling(start: float, n: float, end: float, power: float, s: Array) -> Array:
     length = n * np.where(s == 0, 1, np.ceil(s / n))
     return (start - end) * (1 - s / length) ** power + end
 
 
+def _half_wave(start: float, n: float, alpha: float, s: Array) -> Array:
+    cosine = 0.5 * (1 + np.cos(np.pi * np.minimum(s, n) / n))
+    return start * ((1 - alpha) * cosine + alpha)
+
+
 def _cosine(start: float, end: float, pool: list[float]) -> Family:
     floor = shortest(end / start) if start else 0.0
-    floors = _with([p for p in pool if abs(p - floor) < 1e-6], floor)
+    floors = [*(p for p in pool if abs(p - floor) < 1e-6), floor]
     for steps, alpha in itertools.product(pool, floors):
         if not steps:
             continue
         yield (
-            lambda s, n=steps, a=alpha: (
-                start * ((1 - a) * 0.5 * (1 + np.cos(np.pi * np.minimum(s, n) / n)) + a)
-            ),
+            functools.partial(_half_wave, start, steps, alpha),
             functools.partial(_schedules.CosineDecay, start, _whole(steps), alpha),
         )
 

@@ -14,6 +14,7 @@ from keras_metagraph.graph.passes import build, prepare_for_session
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.graph.variables import GraphVariable
 from keras_metagraph.loading.infer.analysis import GraphAnalysis
+from keras_metagraph.loading.infer.counters import increment
 from keras_metagraph.loading.infer.feeds import PLACEHOLDERS
 from keras_metagraph.loading.infer.schedule_fit import (
     agrees,
@@ -23,9 +24,8 @@ from keras_metagraph.loading.infer.schedule_fit import (
 )
 from keras_metagraph.loading.infer.scratch import Scratch
 from keras_metagraph.session.executor import cone
-from keras_metagraph.training.schedules import GraphSchedule, ShiftedSchedule
+from keras_metagraph.training.schedules import GraphSchedule
 
-_COUNTING = frozenset({"AssignAdd", "AssignAddVariableOp"})
 _RANDOM = ("Random", "TruncatedNormal", "StatelessRandom", "StatefulUniform")
 _LARGE = 1 << 16
 _RATE, _STEP = "rate", "step"
@@ -39,6 +39,8 @@ class ScheduleDescription:
         tensor: The tensor of the graph that has it.
         value: A float or a Keras schedule; `None` where there is a problem.
         step: Name of the variable that the schedule counts with.
+        offset: What is added to that before: 1 where the graph counts first, and then
+            computes the rate.
         problem: Why it is no function of the step alone.
         fix: What the user can do about it.
     """
@@ -46,6 +48,7 @@ class ScheduleDescription:
     tensor: TensorName
     value: Any
     step: str | None = None
+    offset: int = 0
     problem: str = ""
     fix: str = ""
 
@@ -128,19 +131,22 @@ class _Formula:
         self._part = analysis.graph.subgraph(names)
         self._reads = sorted(names & analysis.variables.keys())
         self._writers = self._find_writers(written)
-        self._scratch = Scratch(self._part, list(analysis.variables), values)
+        self._unordered = self._find_unordered()
+        self._scratch = Scratch(self._with_writers(), list(analysis.variables), values)
 
     def describe(self) -> ScheduleDescription:
         problem, fix = self._problem()
         if problem:
-            return ScheduleDescription(self._rate, None, None, problem, fix)
+            return ScheduleDescription(self._rate, None, problem=problem, fix=fix)
         counters = [name for name in self._reads if name in self._writers]
         try:
             if not counters:
                 return ScheduleDescription(self._rate, shortest(self._evaluate()))
             return self._schedule(counters[0])
         except MetaGraphError as error:
-            return ScheduleDescription(self._rate, None, None, error.problem, error.fix)
+            return ScheduleDescription(
+                self._rate, None, problem=error.problem, fix=error.fix
+            )
 
     def _find_writers(self, written: Collection[str] | None) -> dict[str, list[Node]]:
         """Nodes that write the variables of the formula while the graph trains."""
@@ -154,14 +160,38 @@ class _Formula:
                 found.setdefault(variable, []).append(analysis.graph.nodes[name])
         return found
 
+    def _find_unordered(self) -> list[Node]:
+        """Writers that do not wait for the rate, such as `step.assign(step + 1)`.
+
+        With reference variables they run first, and the rate sees what they wrote.
+        """
+        ancestors = self._analysis.ancestors
+        return [
+            node
+            for nodes in self._writers.values()
+            for node in nodes
+            if node.name not in self._names
+            and self._rate.node not in ancestors([TensorName(node.name)])
+        ]
+
+    def _with_writers(self) -> Graph:
+        """The nodes of the formula, and the writers that do not wait for it."""
+        graph = self._analysis.graph
+        names, _ = cone(graph, [t for n in self._unordered for t in n.inputs], set())
+        part = graph.subgraph(self._names | names)
+        for node in self._unordered:
+            controls = [name for name in node.control_inputs if name in part.nodes]
+            part.nodes[node.name] = dataclasses.replace(node, control_inputs=controls)
+        return part
+
     def _problem(self) -> tuple[str, str]:
         """Why the formula is no function of a step counter, and what helps."""
         nodes = self._analysis.graph.nodes
         random = [n for n in sorted(self._names) if nodes[n].op.startswith(_RANDOM)]
         if random:
             return (
-                f"{self._rate} is random ({nodes[random[0]].op} {random[0]!r}), so that "
-                "no schedule repeats it",
+                f"{self._rate} is random ({nodes[random[0]].op} {random[0]!r}): no "
+                "schedule repeats it",
                 "train with the graph's own train op, which has it.",
             )
         fed = {TensorName.parse(name).node for name in self._feeds}
@@ -178,10 +208,10 @@ class _Formula:
             )
         for name in self._reads:
             writers = self._writers.get(name, [])
-            if any(node.op not in _COUNTING for node in writers):
+            if not all(increment(self._analysis, node) for node in writers):
                 return (
-                    f"{self._rate} depends on the variable {name!r}, which the train op "
-                    f"changes by {sorted({node.op for node in writers})}",
+                    f"{self._rate} depends on the variable {name!r}, which the train "
+                    f"op changes by {sorted({node.op for node in writers})}",
                     "train with the graph's own train op.",
                 )
         counters = [name for name in self._reads if name in self._writers]
@@ -204,7 +234,8 @@ class _Formula:
         if step is not None:
             self._scratch.reset()  # the formula may count on its own
             state[step] = np.asarray(at, self._dtype(step).as_numpy_dtype)
-        (value,) = self._scratch.run([str(self._rate)], self._feeds, state)
+        fetches = [str(self._rate), *(node.name for node in self._unordered)]
+        value, *_ = self._scratch.run(fetches, self._feeds, state)
         return float(np.asarray(value).reshape(()))
 
     def _dtype(self, variable: str) -> tf.DType:
@@ -214,24 +245,24 @@ class _Formula:
         """The schedule that counts with a variable."""
         now = int(np.asarray(self._values.get(step, 0)).reshape(()))
         steps = [s for s in steps_to_compare(self._constants(), now) if self._fits(s)]
-        frozen = self._frozen(step, now)
-        if frozen is None:
+        formula, offset = self._frozen(step, now)
+        if formula is None:
             rates = [self._evaluate(step, at) for at in steps]
         else:
-            rates = [float(frozen(np.int64(at))) for at in steps]
+            rates = [float(formula(np.int64(at))) for at in steps]
         value = fit(steps, np.array(rates), self._constants())
         if value is None:
-            value = frozen
+            value = formula
         if value is None:
             return ScheduleDescription(
                 self._rate,
                 None,
                 step,
-                f"{self._rate} is computed from {step!r} by ops that cannot be cut out "
-                "of the graph",
-                "train with the graph's own train op.",
+                problem=f"{self._rate} is computed from {step!r} by ops that cannot be "
+                "cut out of the graph",
+                fix="train with the graph's own train op.",
             )
-        return ScheduleDescription(self._rate, value, step)
+        return ScheduleDescription(self._rate, value, step, offset)
 
     def _fits(self, step: int) -> bool:
         """Whether the counter can count so far."""
@@ -275,23 +306,27 @@ class _Formula:
         arrays = self._scratch.run(still, self._feeds)
         return [a for array in arrays for a in _numbers(array)]
 
-    def _frozen(self, step: str, now: int) -> Any:
-        """The formula as a schedule, if it can be cut out; checked against the graph."""
+    def _frozen(self, step: str, now: int) -> tuple[Any, int]:
+        """The formula as a schedule, and how far the graph counts before it.
+
+        `None` if the formula cannot be cut out, or does not prove to be the same.
+        """
         graph = self._cut(step)
         if graph is None:
-            return None
+            return None, 0
         data = graph_to_proto(graph).SerializeToString()
         try:
             schedule = GraphSchedule(data, _STEP, f"{_RATE}:0")
             checked = [s for s in (0, 1, 2, 100, now, now + 1) if self._fits(s)]
             expected = np.array([self._evaluate(step, at) for at in checked])
-            # The graph may count before it reads.
-            for each in (schedule, ShiftedSchedule(schedule, 1)):
-                if agrees(each, checked, expected):
-                    return each
+            if agrees(schedule, checked, expected):
+                return schedule, 0
+            added = int(increment(self._analysis, self._writers[step][0]))
+            if agrees(schedule, [at + added for at in checked], expected):
+                return schedule, added
         except (MetaGraphError, tf.errors.OpError, ValueError):
             pass  # not a function of the step alone, as far as can be seen
-        return None
+        return None, 0
 
     def _cut(self, step: str) -> Graph | None:
         """The nodes of the formula, variables frozen, the counter a placeholder."""
@@ -361,9 +396,8 @@ def _without_handles(
 
 def _renamed(graph: Graph, names: Mapping[str, str], rate: TensorName) -> Graph:
     """The graph with the ends called `step` and `rate`."""
-    taken = {
-        name: f"formula/{name}" for name in (_STEP, _RATE) if name in graph.nodes
-    } | names
+    taken = {n: f"formula/{n}" for n in (_STEP, _RATE) if n in graph.nodes}
+    taken.update(names)
 
     def now(name: str) -> str:
         return taken.get(name, name)

@@ -37,7 +37,7 @@ class Scratch:
 
         Args:
             fetches: Names of tensors (`name:index`) and operations.
-            feeds: Values by tensor name.
+            feeds: Values by tensor name; those of tensors elsewhere do not matter.
             state: Values that variables have before the run.
 
         Returns:
@@ -48,7 +48,12 @@ class Scratch:
             SignatureError: If a placeholder that is needed is not fed.
             UntrustedContentError: If the fetches need ops that are not run.
         """
-        feeds = dict(feeds or {})
+        nodes = self._executor.graph.nodes
+        feeds = {
+            name: value
+            for name, value in (feeds or {}).items()
+            if TensorName.parse(name).node in nodes
+        }
         self._make(fetches, feeds, state or {})
         for name, value in (state or {}).items():
             if name in self._executor.variables:

@@ -82,11 +82,42 @@ def is_keras1(kind: str, config: Mapping[str, Any]) -> bool:
         True
     """
     # `Embedding` and `ZeroPadding` have the same arguments in both.
-    old = (_ARGUMENTS.keys() | {"dim_ordering", "inner_init", "mode", "atrous_rate"}) - {
+    old = (
+        _ARGUMENTS.keys() | {"dim_ordering", "inner_init", "mode", "atrous_rate"}
+    ) - {
         "output_dim" if kind == "Embedding" else "",
     }
     old |= {"filter_length", "pool_length", "length", *_KERNELS, *_KERNELS_3D}
-    return kind in _CLASSES or kind == "Merge" or bool(old & config.keys())
+    if kind in _CLASSES or kind == "Merge" or old & config.keys():
+        return True
+    return any(key.endswith("_init") for key in config)
+
+
+def layout_of(config: Any) -> str:
+    """The order of axes that the layers of a model of Keras 1 say, if they agree.
+
+    Some of its layers (`ZeroPadding2D`, `SpatialDropout2D`) did not save theirs.
+
+    Args:
+        config: The config of a model.
+
+    Returns:
+        `"channels_first"` if a layer says so and none says otherwise, else
+        `"channels_last"`.
+
+    Example:
+        >>> layout_of([{"config": {"dim_ordering": "th"}}])
+        'channels_first'
+    """
+    said, stack = set(), [config]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            said.add(value.get("dim_ordering"))
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return _DATA_FORMATS["th" if said <= {None, "th"} and "th" in said else "tf"]
 
 
 def modernize(kind: str, config: Mapping[str, Any]) -> tuple[str, Config]:
@@ -109,10 +140,12 @@ def modernize(kind: str, config: Mapping[str, Any]) -> tuple[str, Config]:
     own = _OWN.get(kind)
     if own is not None:
         kind = own(kind, config) or kind
-    config = {key: value for key, value in config.items() if key not in _DROPPED}
     if "dim_ordering" in config:
         ordering = config.pop("dim_ordering")
         config["data_format"] = _DATA_FORMATS.get(ordering, ordering)
+    if kind == "Embedding":  # whose sizes have the same names in all releases
+        return kind, config
+    config = {key: value for key, value in config.items() if key not in _DROPPED}
     renamed = {_ARGUMENTS.get(key, key): value for key, value in config.items()}
     return _CLASSES.get(kind, kind), renamed
 
@@ -164,11 +197,12 @@ def _batch_normalization(kind: str, config: Config) -> str | None:
     mode = config.pop("mode", 0)
     if mode == 0:
         return None
-    if mode == 1:
-        for unused in ("axis", "momentum", "beta_init", "gamma_init"):
-            config.pop(unused, None)
-        return "SampleNormalization"
-    return "BatchStatisticsNormalization"
+    for unused in ("momentum", "beta_init", "gamma_init"):
+        config.pop(unused, None)
+    for regularizer in ("beta_regularizer", "gamma_regularizer"):
+        if config.get(regularizer) is None:
+            config.pop(regularizer, None)
+    return "SampleNormalization" if mode == 1 else "BatchStatisticsNormalization"
 
 
 def _maxout(kind: str, config: Config) -> None:
@@ -176,7 +210,6 @@ def _maxout(kind: str, config: Config) -> None:
 
 
 def _embedding(kind: str, config: Config) -> str | None:
-    # `output_dim` is its name in all releases.
     config["embeddings_initializer"] = config.pop("init", "uniform")
     config["embeddings_regularizer"] = config.pop("W_regularizer", None)
     config["embeddings_constraint"] = config.pop("W_constraint", None)
@@ -190,7 +223,7 @@ def _separable(kind: str, config: Config) -> None:
 
 
 def _parametric(kind: str, config: Config) -> None:
-    if "init" in config:
+    if kind == "PReLU" and "init" in config:
         config["alpha_initializer"] = config.pop("init")
     for name in [name for name in config if name.endswith("_init")]:
         del config[name]
@@ -207,16 +240,14 @@ def _recurrent(kind: str, config: Config) -> None:
 def _merge(kind: str, config: Config) -> str:
     mode = config.pop("mode", "sum")
     axis, dot_axes = config.pop("concat_axis", -1), config.pop("dot_axes", -1)
-    for unused in ("mode_type", "output_shape", "output_shape_type", "output_mask"):
-        config.pop(unused, None)
-    arguments = config.pop("arguments", None)
-    for unused in ("output_mask_type", "node_indices", "tensor_indices", "layers"):
-        config.pop(unused, None)
-    found = _MERGES.get(mode) if isinstance(mode, str) else None
-    if found is None:
-        # A function or a lambda: what was said of it is needed to refuse or find it.
-        config |= {"function": mode, "arguments": arguments or {}}
+    arguments = config.pop("arguments", None) or {}
+    mode_type = config.pop("mode_type", "raw")
+    for name in [name for name in config if name not in ("name", "trainable")]:
+        del config[name]  # shapes, masks and places, which Keras 3 finds by itself
+    if mode_type != "raw" or mode not in _MERGES:
+        config |= {"function": mode, "function_type": mode_type, "arguments": arguments}
         return "Lambda"
+    found = _MERGES[mode]
     if found == "Concatenate":
         config["axis"] = axis
     elif mode in ("dot", "cos"):

@@ -9,7 +9,7 @@ from keras import ops
 _register = keras.saving.register_keras_serializable("keras_metagraph")
 
 
-@_register
+@_register  # type: ignore[untyped-decorator]
 def hard_sigmoid(x: Any) -> Any:
     """The `hard_sigmoid` of Keras 1 and 2: `clip(0.2 * x + 0.5, 0, 1)`.
 
@@ -30,7 +30,7 @@ def hard_sigmoid(x: Any) -> Any:
     return ops.clip(x * 0.2 + 0.5, 0.0, 1.0)
 
 
-@_register
+@_register  # type: ignore[untyped-decorator]
 def cosine_proximity(y_true: Any, y_pred: Any) -> Any:
     """The loss `cosine_proximity` of Keras 1 to 2.1: a mean in place of the sum.
 
@@ -60,7 +60,7 @@ class SummedActivityRegularizer(keras.regularizers.Regularizer):
         l2: Factor of the sum of squares.
 
     Example:
-        >>> keras.layers.Dense(2, activity_regularizer=SummedActivityRegularizer(l2=1e-3))
+        >>> Dense(2, activity_regularizer=SummedActivityRegularizer(l2=1e-3))
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
@@ -332,51 +332,6 @@ class Highway(_DenseLike):
         """Returns the arguments."""
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation}
-
-
-@_register
-class SampleNormalization(keras.layers.Layer):
-    """`BatchNormalization(mode=1)` of Keras 1: each sample by itself, last axis.
-
-    Args:
-        epsilon: Added to the variance, and once more to the deviation.
-        **kwargs: As for any layer.
-
-    Example:
-        >>> SampleNormalization(epsilon=1e-3)(x)
-    """
-
-    def __init__(self, epsilon: float = 1e-3, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.epsilon = epsilon
-
-    def build(self, input_shape: Any) -> None:
-        """Creates the weights; Keras 1 kept the moving ones in this mode too."""
-        shape = (input_shape[-1],)
-        self.gamma = self.add_weight(shape, "ones", name="gamma")
-        self.beta = self.add_weight(shape, "zeros", name="beta")
-        self.moving_mean = self.add_weight(
-            shape, "zeros", trainable=False, name="moving_mean"
-        )
-        self.moving_variance = self.add_weight(
-            shape, "ones", trainable=False, name="moving_variance"
-        )
-
-    def call(self, inputs: Any) -> Any:
-        """Normalizes; the shape stays."""
-        mean = ops.mean(inputs, axis=-1, keepdims=True)
-        variance = ops.var(inputs, axis=-1, keepdims=True)
-        deviation = ops.sqrt(variance + self.epsilon) + self.epsilon
-        return self.gamma * ((inputs - mean) / deviation) + self.beta
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of the input."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments."""
-        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 @_register

@@ -20,6 +20,7 @@ class _LocallyConnected(keras.layers.Layer):
         activation: Any = None,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
@@ -34,6 +35,7 @@ class _LocallyConnected(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
@@ -67,7 +69,7 @@ class _LocallyConnected(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(
                 (*places, self.filters),
-                "zeros",
+                self.bias_initializer,
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
                 name="bias",
@@ -116,6 +118,7 @@ class _LocallyConnected(keras.layers.Layer):
         serialize = keras.saving.serialize_keras_object
         objects = (
             "kernel_initializer",
+            "bias_initializer",
             "kernel_regularizer",
             "bias_regularizer",
             "kernel_constraint",

@@ -38,8 +38,10 @@ def by_cond(step):
 def by_case(step):
     """Steps by tf.case, as the tutorials of 2017 have them."""
     return tf.case(
-        [(tf.less(step, 10), lambda: tf.constant(0.1)),
-         (tf.less(step, 50), lambda: tf.constant(0.01))],
+        [
+            (tf.less(step, 10), lambda: tf.constant(0.1)),
+            (tf.less(step, 50), lambda: tf.constant(0.01)),
+        ],
         default=lambda: tf.constant(0.001),
         exclusive=False,
     )
@@ -136,7 +138,7 @@ def main(arrays, args):
                 optimizer.minimize(tf.reduce_sum(w**2), step, name="train_op")
                 apply = next(o for o in graph.get_operations() if "Apply" in o.type)
                 used = apply.inputs[1]
-                key = "%s/%s" % (name, kind)
+                key = f"{name}/{kind}"
                 path = os.path.join(args["folder"], key.replace("/", "-") + ".meta")
                 tf.train.export_meta_graph(path)
                 if name in ("noisy", "fed"):

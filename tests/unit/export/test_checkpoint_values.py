@@ -52,12 +52,12 @@ def saved(kind, model, path):
         root = tf.train.Checkpoint(step=tf.Variable(1), net=model)
         return root.write(str(path / "ckpt"))
     if kind == "name":
-        return save_meta_graph(model, path / "m", 3, graphs=["predict"])
+        return save_meta_graph(model, path / "m", 3, graphs=["train"])
     if kind == "directory":
-        save_meta_graph(model, path / "m", 3, graphs=["predict"])
+        save_meta_graph(model, path / "m", 3, graphs=["train"])
         return path
     if kind == "index":
-        return save_meta_graph(model, path / "m", 3, graphs=["predict"]) + ".index"
+        return save_meta_graph(model, path / "m", 3, graphs=["train"]) + ".index"
     file = path / {"keras": "m.keras", "weights": "m.weights.h5"}[kind]
     (model.save if kind == "keras" else model.save_weights)(file)
     return file
@@ -87,6 +87,16 @@ def test_every_kind_gives_the_values_and_leaves_the_model_alone(kind, tmp_path):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     for name, value in arrays(variable_values(model)).items():
         np.testing.assert_array_equal(before[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["object", "keras", "name"])
+def test_powers_follow_from_the_steps_in_the_checkpoint(kind, tmp_path):
+    source, model = make(), make()
+    source.optimizer.iterations.assign(4)
+    path = saved(kind, source, tmp_path)
+    model.optimizer.iterations.assign(100)
+    found = checkpoint_values(model, variables_of(model), path)
+    assert float(found["beta1_power"]) == pytest.approx(0.9**5)
 
 
 def test_old_h5_files_have_no_optimizer(tmp_path):

@@ -10,6 +10,7 @@ from keras_metagraph.export.downgrade import (
     Unsupported,
     downgrade,
     explain,
+    keep_functional,
     strip_notes,
 )
 from keras_metagraph.export.inline import inline_calls
@@ -217,6 +218,8 @@ def test_attributes_with_default_values_and_harmless_ones_go():
     assert downgrade(graph) == []
     strip_notes(graph)
     assert set(node.attrs) == {"T", "transpose_a", "_lower_using_switch_merge"}
+    keep_functional(graph)
+    assert set(node.attrs) == {"T", "transpose_a"}
     assert graph.producer == PRODUCER
 
 

@@ -1,0 +1,83 @@
+"""Layers around others, for what Keras 3 or TensorFlow computes otherwise."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+_register = keras.saving.register_keras_serializable("keras_metagraph")
+
+
+@_register
+class ChannelsFirst(keras.layers.Wrapper):
+    """Runs a layer on tensors that have their channels before the sizes.
+
+    TensorFlow computes convolutions on a CPU with channels last only, and Keras 3
+    leaves `data_format="channels_first"` to it.
+
+    Args:
+        layer: A layer with `data_format="channels_last"`.
+        axis: Where the channels are: 1, or 2 in a sequence of images.
+        **kwargs: As for any layer.
+
+    Example:
+        >>> ChannelsFirst(keras.layers.Conv2D(4, 3))(images)
+    """
+
+    def __init__(self, layer: Any, axis: int = 1, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.axis = axis
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the layer."""
+        if not self.layer.built:
+            self.layer.build(_moved(input_shape, self.axis, len(input_shape) - 1))
+
+    def call(self, inputs: Any) -> Any:
+        """Maps `(batch, channels, *sizes)` to the same with other sizes."""
+        outputs = self.layer(ops.moveaxis(inputs, self.axis, -1))
+        return ops.moveaxis(outputs, -1, self._place(len(outputs.shape)))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape that the layer gives, with channels in their place."""
+        shape = _moved(input_shape, self.axis, len(input_shape) - 1)
+        shape = self.layer.compute_output_shape(shape)
+        return _moved(shape, len(shape) - 1, self._place(len(shape)))
+
+    def _place(self, rank: int) -> int:
+        """Where the channels of an output are: a layer may drop the sequence."""
+        return self.axis if rank == 5 else 1
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "axis": self.axis}
+
+
+def _moved(shape: Any, source: int, target: int) -> tuple[Any, ...]:
+    sizes = list(shape)
+    sizes.insert(target, sizes.pop(source))
+    return tuple(sizes)
+
+
+@_register
+class FoldedTimeDistributed(keras.layers.TimeDistributed):
+    """`TimeDistributed` as Keras 1 and 2 computed it: all steps as one large batch.
+
+    Keras 3 calls the layer once a step, so that batch normalization inside would take
+    the statistics of each step by itself.
+
+    Args:
+        *args: As for `keras.layers.TimeDistributed`.
+        **kwargs: As for `keras.layers.TimeDistributed`.
+
+    Example:
+        >>> FoldedTimeDistributed(keras.layers.BatchNormalization())(sequence)
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Maps `(batch, steps, ...)` to what the layer makes of each step."""
+        if mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        shape = ops.shape(inputs)
+        outputs = self.layer(ops.reshape(inputs, (-1, *inputs.shape[2:])))
+        return ops.reshape(outputs, (-1, shape[1], *outputs.shape[1:]))

@@ -1,0 +1,1 @@
+"""Going on with a killed `fit` where its newest checkpoint stands, bit for bit."""
