@@ -2,8 +2,9 @@
 
 `model.save` wrote two JSON attributes (`model_config`, `training_config`) and groups
 named `model_weights` and `optimizer_weights`; `save_weights` wrote the content of the
-former at the root. A group lists its members in an attribute (`layer_names`, `weight_names`),
-which Keras 2 splits into `layer_names0`, `layer_names1`... where it is long.
+former at the root. A group lists its members in an attribute (`layer_names`,
+`weight_names`), which Keras 2 splits into `layer_names0`, `layer_names1`... where it is
+long.
 
 HDF5 can link to other files, map a dataset onto raw files, and declare a terabyte of
 zeros in a few bytes. Only what these attributes name is looked at, through hard links,

@@ -59,25 +59,17 @@ def map_variables(
     """
     if not variable_map:
         return dict(variables)
-    wholes = {name: _whole(variable) for name, variable in variables.items()}
-    parts: dict[str, Any] = {}
-    if isinstance(variable_map, Mapping):
-        parts = {n: k for n, k in variable_map.items() if wholes.get(n, n) != n}
-        variable_map = {n: k for n, k in variable_map.items() if n not in parts}
-    mapped: list[str] = []
-    own: dict[str, str] = {}
+    given = variable_map if isinstance(variable_map, Mapping) else {}
+    asked = {
+        name: name if name in given else _whole(variable)
+        for name, variable in variables.items()
+    }
+    own_keys: dict[str, str] = {}
     for name, variable in variables.items():
-        if name in parts:
-            mapped.append(name)
-        elif wholes[name] not in own:
-            own[wholes[name]] = variable.checkpoint_key or ""
-            mapped.append(wholes[name])
-    given = {**parts, **variable_map} if parts else variable_map
-    keys = mapped_keys(
-        {name: own.get(name, "") for name in mapped}, given, reader.keys()
-    )
+        own_keys.setdefault(asked[name], variable.checkpoint_key or "")
+    keys = mapped_keys(own_keys, variable_map, reader.keys())
     return {
-        name: _with_key(variable, keys.get(name, keys.get(wholes[name])), reader)
+        name: _with_key(variable, keys.get(asked[name]), reader)
         for name, variable in variables.items()
     }
 

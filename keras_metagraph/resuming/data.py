@@ -1,10 +1,13 @@
 """Where a `fit` stands in its data, for each kind of data.
 
 The iterator of arrays and of most `tf.data` pipelines can be written down, with its
-order and its buffers. One with Python in it cannot: a `PyDataset`, or `from_generator`.
-There the interrupted pass is begun again and the batches that were trained on are
-skipped; checksums of the first and the last one of them tell whether it gave the same
-batches again. A plain generator cannot even be begun again, and is refused.
+order and its buffers. Of a finite pipeline the beginning of the pass is, and the batches
+that were trained on are skipped: an iterator that has read all of its input does not
+tell in which order the next pass of a shuffled dataset comes, one that has read nothing
+does. An iterator with Python in it cannot be written: a `PyDataset`, `from_generator`.
+There the pass is begun again, and checksums of the first and the last skipped batch tell
+whether it gave the same ones. A plain generator cannot even be begun again, and is
+refused.
 """
 
 import itertools
@@ -76,6 +79,14 @@ def _refusal(fit: FitCall) -> tuple[str, str] | None:
             "known.",
             "pass arrays, a tf.data.Dataset or a keras.utils.PyDataset.",
         )
+    if (
+        isinstance(fit.data, tf.data.Dataset)
+        and fit.data.options().deterministic is False
+    ):
+        return (
+            "the dataset gives its elements in an order that is not deterministic.",
+            "set the dataset's option deterministic to True.",
+        )
     steps, count = fit.steps_per_epoch, _cardinality(fit)
     if steps and count != steps and count != math.inf:
         batches = "a number of batches that is not known" if count is None else count
@@ -114,6 +125,11 @@ class DataPosition:
         self._data = fit.data
         self._count = _cardinality(fit)
         self._endless = self._count == math.inf
+        is_dataset = isinstance(fit.data, tf.data.Dataset)
+        self._is_passed_again = is_dataset and not self._endless
+        self._begin_state: dict[str, bytes] | None = None
+        self._batches = 0
+        self._steps = fit.model.steps_per_execution
         self._counts_steps = bool(fit.steps_per_epoch)
         self._source: Any = None
         self._relay: _Relay | None = None
@@ -136,11 +152,14 @@ class DataPosition:
 
     def train_from(self, source: Any) -> Any:
         """Returns the iterator to train from, given that of Keras."""
-        if self._writable is None:
-            self._writable = not self._is_py and write_iterator(source) is not None
         if source is not self._source:
             self._source = source
+            self._batches = 0
+            if self._is_passed_again or self._writable is None:
+                self._begin_state = None if self._is_py else write_iterator(source)
+                self._writable = self._begin_state is not None
             self._relay = None if self._writable else _Relay(source)
+        self._batches += self._steps
         return source if self._relay is None else self._relay.iterator
 
     def encode(self, encoder: Encoder) -> dict[str, Any]:
@@ -152,8 +171,11 @@ class DataPosition:
         Returns:
             A record for JSON.
         """
+        if self._relay is None and self._is_passed_again:
+            state = encoder.encode(self._begin_state)
+            return {"iterator": state, "skip": self._batches}
         if self._relay is None:
-            return {"iterator": encoder.encode(write_iterator(self._source))}
+            return {"iterator": encoder.encode(write_iterator(self._source)), "skip": 0}
         begin = dict(self._epoch_begin)
         encoder.tensors.update(begin.pop("tensors", {}))
         return {
@@ -212,7 +234,12 @@ class DataPosition:
         if ("iterator" in record) != (self._relay is None):
             _refuse_data("its pipeline has other operations")
         if self._relay is None:
-            read_iterator(source, decode(record["iterator"], read))
+            state = decode(record["iterator"], read)
+            read_iterator(source, state)
+            if self._is_passed_again:
+                self._begin_state, self._batches = state, record["skip"]
+                for _ in itertools.islice(source, 0 if at_end else record["skip"]):
+                    pass
             return
         if at_end and self._is_py and not self._endless:
             return  # `restore_end` says all that is left of the pass.

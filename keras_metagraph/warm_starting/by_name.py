@@ -48,8 +48,8 @@ class Matcher:
             structure = by_structure(self._source, self._targets)
             if structure:
                 found = {
-                    name: ([structure[name]], "structure of the file")
-                    for name in groups
+                    name: ([structure[t.name] for t in parts], "structure of the file")
+                    for name, parts in groups.items()
                 }
         transfers = []
         for name, parts in groups.items():

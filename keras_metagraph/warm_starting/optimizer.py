@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_metagraph.export.names import named_variables
+from keras_metagraph.export.names import GLOBAL_STEP, named_variables
 from keras_metagraph.export.object_graph import OBJECT_GRAPH_KEY, find_variables
 from keras_metagraph.loading.infer.checkpoint_optimizers import describe_checkpoint
+from keras_metagraph.training.optimizers import OptimizerGroup
 from keras_metagraph.training.rules import rule_of, slot_suffixes
 from keras_metagraph.training.slots import optimizer_slots
 from keras_metagraph.warm_starting.findings import Findings
@@ -48,6 +49,9 @@ _OPS = {
     "keras SGD with momentum": frozenset({"KerasMomentum"}),
 }
 _NUMBER = re.compile(r"_\d+$")
+
+# Slots by Keras's names and what is not certain of them, by the name of the weight.
+Described = dict[str, tuple[dict[str, str], str]]
 
 
 def plan_optimizer(
@@ -99,7 +103,9 @@ def _by_structure(
             if id(variable) in own
         }
     stored = {name: source.find(key) for name, key in names.items()}
-    if any(stored.get(target.name) is None for target in own.values()):
+    # Another class of optimizer may have as many variables.
+    kinds = {_NUMBER.sub("", str(name).partition("/")[0]) for name in stored.values()}
+    if len(stored) < len(own) or not kinds <= {_base_name(optimizer), "optimizer"}:
         return []
     return [
         _copy(target, str(stored[target.name]), "structure of the file", source)
@@ -110,6 +116,18 @@ def _by_structure(
 def _copy(target: Target, name: str, how: str, source: Source) -> Transfer:
     tensor = source.tensors[name]
     return Transfer((target,), (name,), how, (tensor.shape,), tensor.dtype)
+
+
+def _singles(optimizer: Any) -> list[Any]:
+    """The optimizers that keep the slots: those of a group, or of loss scaling."""
+    if isinstance(optimizer, OptimizerGroup):
+        return list(optimizer.optimizers)
+    return [getattr(optimizer, "inner_optimizer", optimizer)]
+
+
+def _base_name(optimizer: Any) -> str:
+    """An optimizer's name without the number of its kind in this process."""
+    return _NUMBER.sub("", str(optimizer.name))
 
 
 def _without_number(name: str) -> str:
@@ -133,11 +151,12 @@ class _ByName:
         self._own = own
         self._source = source
         self._findings = findings
-        inner = getattr(optimizer, "inner_optimizer", optimizer)  # Of loss scaling.
-        self._suffixes = slot_suffixes(inner)
-        self._kind = type(inner).__name__
-        self._rule = rule_of(inner)
-        self._described: dict[str, tuple[dict[str, str], str]] = {}
+        self._owners = {
+            id(variable): single
+            for single in _singles(optimizer)
+            for variable in single.variables
+        }
+        self._described: dict[int, Described] = {}
         self._numbered = {_without_number(name): name for name in source.tensors}
         slots = optimizer_slots(optimizer, [t.variable for t in targets.all])
         self._slots = {
@@ -146,7 +165,10 @@ class _ByName:
 
     def transfers(self, plans: Sequence[Transfer]) -> list[Transfer]:
         """The transfers of all slots, and of what belongs to no weight."""
-        self._described = self._describe(plans)
+        self._described = {
+            id(single): self._describe(plans, single)
+            for single in _singles(self._optimizer)
+        }
         found: list[Transfer] = []
         for plan in plans:
             held = [self._slots.get(target.name) or {} for target in plan.targets]
@@ -170,10 +192,11 @@ class _ByName:
     ) -> Iterator[Transfer]:
         """One slot of a weight, or of all the weights of a transfer."""
         weights = plan.slots_of or plan.sources
-        names = [self._slot_name(name, slot) for name in weights]
+        owner = self._owners[id(variables[0].variable)]
+        names = [self._slot_name(name, slot, owner) for name in weights]
         notes = ""
         if None in names and len(names) == 1:
-            described, notes = self._described.get(weights[0], ({}, ""))
+            described, notes = self._described[id(owner)].get(weights[0], ({}, ""))
             names = [described.get(slot)]
         stored = tuple(name for name in names if name is not None)
         if len(stored) < len(names):
@@ -190,17 +213,17 @@ class _ByName:
             note=notes,
         )
 
-    def _slot_name(self, weight: str, slot: str) -> str | None:
+    def _slot_name(self, weight: str, slot: str, owner: Any) -> str | None:
         """The tensor that holds a slot of a weight, whatever wrote the file."""
-        name = _NUMBER.sub("", self._optimizer.name)
+        name, kind = _base_name(owner), type(owner).__name__
         candidates = [f"{name}/{weight.replace('/', '_')}_{slot}"]
-        suffix = self._suffixes.get(slot)
+        suffix = slot_suffixes(owner).get(slot)
         if suffix:
             candidates += [f"{weight}{part}/{suffix}" for part in _PARTS]
-        keras_2 = _KERAS_2.get(self._kind, {}).get(slot)
+        keras_2 = _KERAS_2.get(kind, {}).get(slot)
         if keras_2:
             candidates += [
-                f"{scope}{self._kind}/{weight}/{keras_2}" for scope in ("training/", "")
+                f"{scope}{kind}/{weight}/{keras_2}" for scope in ("training/", "")
             ]
         candidates.append(f"{name}/{weight}/{slot}")
         for candidate in candidates:
@@ -209,14 +232,13 @@ class _ByName:
                 return found
         return None
 
-    def _describe(
-        self, plans: Sequence[Transfer]
-    ) -> dict[str, tuple[dict[str, str], str]]:
+    def _describe(self, plans: Sequence[Transfer], optimizer: Any) -> Described:
         """Slots by weight, of an optimizer of this kind whatever it was called.
 
         A program may have given it a name or a scope, and Keras 2 gave its slots none.
         """
-        if self._rule is None:
+        rule = rule_of(optimizer)
+        if rule is None:
             return {}
         tensors = self._source.tensors
         keys = {name: [name, *tensor.aliases][-1] for name, tensor in tensors.items()}
@@ -231,13 +253,13 @@ class _ByName:
         found: dict[str, list[tuple[dict[str, str], str]]] = {}
         for description in describe_checkpoint(shapes, trained):
             known = _OPS.get(description.name, frozenset({description.name}))
-            if self._rule.op not in known:
+            if rule.op not in known:
                 continue
             for variable, roles in description.slots.items():
                 slots = {
-                    self._rule.slots[role]: names[key]
+                    rule.slots[role]: names[key]
                     for role, key in roles.items()
-                    if role in self._rule.slots
+                    if role in rule.slots
                 }
                 notes = "; ".join(description.notes)
                 found.setdefault(names[variable], []).append((slots, notes))
@@ -265,11 +287,13 @@ class _ByName:
 
     def _iterations(self, target: Target) -> Iterator[Transfer]:
         """The step: a counter, or what the powers of Adam's betas say."""
+        kind = type(self._owners.get(id(target.variable))).__name__
         candidates = (
             target.name,
             target.path,
-            f"training/{self._kind}/iter",
-            f"{self._kind}/iter",
+            f"training/{kind}/iter",
+            f"{kind}/iter",
+            GLOBAL_STEP,
         )
         stored = [self._find(name) for name in candidates]
         counter = next((name for name in stored if name is not None), None)

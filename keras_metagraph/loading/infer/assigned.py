@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.loading.infer.analysis import SHAPE_OPS, GraphAnalysis
 from keras_metagraph.loading.infer.optimizers import Gradient
-from keras_metagraph.loading.infer.scratch import Scratch
+from keras_metagraph.loading.infer.scratch import Scratch, corner, loose_part
 from keras_metagraph.loading.infer.updates import Training
 
 Array = Any
@@ -289,11 +289,13 @@ class UpdateProbe:
     ) -> None:
         self._analysis = analysis
         self.update = update
-        self.shape = tuple(np.shape(values[update.variable]))
+        weight = corner(values[update.variable])
+        self.shape = weight.shape
         self._feeds = dict(feeds)
         self._moving = moving
-        part = without_outer_controls(analysis.graph, update.nodes)
-        self._scratch = Scratch(part, list(analysis.variables), values)
+        part = loose_part(analysis.graph, update.nodes)
+        small = dict.fromkeys((update.variable, *update.slots), weight)
+        self._scratch = Scratch(part, list(analysis.variables), {**values, **small})
         self._random = np.random.default_rng(1)
 
     @property
@@ -392,17 +394,3 @@ class UpdateProbe:
                 if before == self.update.variable:
                     return source.inputs[1]
         return None
-
-
-def without_outer_controls(graph: Graph, names: Collection[str]) -> Graph:
-    """The nodes, which do not wait for others: nobody needs what those run."""
-    nodes: dict[str, Node] = {}
-    for name, node in graph.nodes.items():
-        if name in names:
-            controls = [other for other in node.control_inputs if other in names]
-            nodes[name] = dataclasses.replace(node, control_inputs=controls)
-    # What is fed must be there, as it is named.
-    for name in {t.node for n in nodes.values() for t in n.inputs} - nodes.keys():
-        nodes[name] = dataclasses.replace(graph.nodes[name], control_inputs=[])
-        nodes[name].inputs = []
-    return Graph(nodes, graph.functions, graph.producer)

@@ -59,8 +59,8 @@ def describe_assigned(
         try:
             probe = UpdateProbe(training.analysis, smallest, values, feeds, moving)
             fit = fit_update(probe, _constants(training, smallest, values))
-        except (MetaGraphError, tf.errors.OpError):
-            fit = None  # it needs what a training step has, and not only its gradient
+        except (MetaGraphError, tf.errors.OpError, ValueError):
+            fit = None  # it needs more than its gradient, or does not import
         if fit is None:
             unknown += [update.variable for update in group]
         else:

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from keras_metagraph.errors import MetaGraphError
 from keras_metagraph.graph.ir import TensorName
-from keras_metagraph.loading.infer.assigned import rows_of, without_outer_controls
+from keras_metagraph.loading.infer.assigned import rows_of
 from keras_metagraph.loading.infer.optimizers import OptimizerDescription
 from keras_metagraph.loading.infer.schedule_fit import shortest
-from keras_metagraph.loading.infer.scratch import Scratch
+from keras_metagraph.loading.infer.scratch import Scratch, corner, loose_part
 from keras_metagraph.loading.infer.updates import Training
 
 
@@ -65,7 +65,7 @@ def extra_writes(
             continue
         try:
             decays[variable] = _decay(training, name, variable, values, feeds)
-        except (MetaGraphError, tf.errors.OpError, _OtherError):
+        except (MetaGraphError, tf.errors.OpError, ValueError, _OtherError):
             op = analysis.graph.nodes[name].op
             findings.append(f"not carried: {name} ({op}) writes {variable}, too")
     # The number that the program had is the shortest.
@@ -90,12 +90,15 @@ def _decay(
     graph = training.analysis.graph
     nodes = _cone(training, name)
     rows = rows_of(training, nodes)
-    weight = np.asarray(values[variable])
+    weight = corner(values[variable])
     count = min(3, *weight.shape[:1]) if rows.indices else len(np.atleast_1d(weight))
     fed: dict[str, Any] = {str(tensor): np.arange(count) for tensor in rows.indices}
     fed |= {str(tensor): np.array(weight.shape) for tensor in rows.shapes}
-    part = without_outer_controls(graph, nodes)
-    scratch = Scratch(part, list(training.analysis.variables), values)
+    scratch = Scratch(
+        loose_part(graph, nodes),
+        list(training.analysis.variables),
+        {**values, variable: weight},
+    )
     found = []
     for size in (1.0, 100.0):
         before = np.linspace(-size, 2 * size, weight.size).reshape(weight.shape)

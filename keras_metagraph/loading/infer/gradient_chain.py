@@ -19,7 +19,7 @@ from keras_metagraph.loading.infer.assigned import rows_of
 from keras_metagraph.loading.infer.feeds import PLACEHOLDERS
 from keras_metagraph.loading.infer.optimizers import Gradient
 from keras_metagraph.loading.infer.schedule_fit import shortest
-from keras_metagraph.loading.infer.scratch import Scratch
+from keras_metagraph.loading.infer.scratch import Scratch, corner, loose_part
 from keras_metagraph.loading.infer.updates import Training
 
 Array = Any
@@ -123,7 +123,7 @@ def describe_chain(
         return dataclasses.replace(chain, findings=tuple(findings))
     try:
         found = _Probe(training.analysis, paths, own, values, feeds).describe()
-    except (MetaGraphError, tf.errors.OpError) as error:
+    except (MetaGraphError, tf.errors.OpError, ValueError) as error:
         reason = str(getattr(error, "problem", error)).partition("\n")[0]
         text = f"not carried: what is done to gradients cannot be told apart: {reason}"
         found = GradientChain(findings=(text,))
@@ -148,6 +148,7 @@ class _Path:
         self.nodes: set[str] = set()
         self.raw: dict[TensorName, None] = {}
         self.own: dict[TensorName, None] = {}
+        direct: set[str] = set()
         # The first pass does not enter norms, so what it finds is the variable's own.
         for through, found in ((False, self.own), (True, self.raw)):
             stack = [gradient.values]
@@ -163,15 +164,14 @@ class _Path:
                         found.setdefault(tensor)
                     continue
                 node = analysis.graph.nodes[tensor.node]
-                if through:
-                    self.nodes.add(node.name)
+                (self.nodes if through else direct).add(node.name)
                 if node.op in SHAPE_OPS or node.name in analysis.variables:
                     continue
                 if node.op == "IdentityN":
                     stack.append(node.inputs[tensor.index])
                 elif through or node.op not in _REDUCTIONS:
                     stack.extend(node.inputs)
-        self.rows = rows_of(training, self.nodes)
+        self.rows = rows_of(training, direct)
         # A mean of several gradients is a reduction too.
         self.own = self.own or dict(self.raw)
         self.variables = self.nodes & analysis.variables.keys() - {name}
@@ -247,9 +247,12 @@ class _Probe:
         self._analysis = analysis
         self._paths = paths
         self._own = own
-        self._values = values
+        self._values = {**values, **{n: corner(values[n]) for n in paths}}
         self._feeds = feeds
-        self._scratch = Scratch(analysis.graph, list(analysis.variables), values)
+        nodes = {name for path in own.values() for name in path.nodes}
+        self._scratch = Scratch(
+            loose_part(analysis.graph, nodes), list(analysis.variables), self._values
+        )
         self._random = np.random.default_rng(0)
         self._state: dict[str, Array] = {}
         # Which variables have a part in each other's gradients, by a norm of them all.
@@ -261,7 +264,7 @@ class _Probe:
         }
         self._rows: dict[str, Array] = {}
         for name, path in paths.items():
-            shape = np.shape(values[name])
+            shape = np.shape(self._values[name])
             for tensor in (*path.rows.indices, path.gradient.indices):
                 if tensor is not None:
                     self._rows[str(tensor)] = np.arange(min(_ROWS, *shape[:1]))

@@ -126,7 +126,7 @@ class _Formula:
         names, used = cone(analysis.graph, [rate], set(fed))
         if rate in fed:
             used = {rate}
-        self._names = names
+        self._names = names | {tensor.node for tensor in used}
         self._feeds = {str(tensor): fed[tensor] for tensor in used}
         self._part = analysis.graph.subgraph(names)
         self._reads = sorted(names & analysis.variables.keys())

@@ -1,14 +1,57 @@
 """Runs parts of a graph on copies of its variables, to see what they compute."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import MissingVariableError
-from keras_metagraph.graph.ir import Graph, TensorName
+from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.passes.repair_attributes import RECORDED_SHAPES
 from keras_metagraph.session.executor import SessionExecutor, cone
+
+_EDGE = 6
+
+
+def corner(array: Any) -> Any:
+    """A small part of an array: updates do the same to each element.
+
+    Args:
+        array: A weight.
+
+    Returns:
+        The first elements along each axis.
+    """
+    array = np.asarray(array)
+    return array[tuple(slice(0, _EDGE) for _ in array.shape)]
+
+
+def loose_part(graph: Graph, names: Collection[str]) -> Graph:
+    """The nodes of a graph, free to run on other shapes and without all others.
+
+    Args:
+        graph: A graph.
+        names: Names of nodes; what they take from others is fed.
+
+    Returns:
+        The nodes, which wait for nobody outside and have no recorded shapes.
+    """
+    nodes: dict[str, Node] = {}
+    for name, node in graph.nodes.items():
+        if name in names:
+            controls = [other for other in node.control_inputs if other in names]
+            nodes[name] = dataclasses.replace(node, control_inputs=controls)
+    # What is fed must be there, as it is named.
+    for name in {t.node for n in nodes.values() for t in n.inputs} - nodes.keys():
+        nodes[name] = dataclasses.replace(
+            graph.nodes[name], inputs=[], control_inputs=[]
+        )
+    for name, node in nodes.items():
+        attrs = {k: v for k, v in node.attrs.items() if k != RECORDED_SHAPES}
+        nodes[name] = dataclasses.replace(node, attrs=attrs)
+    return Graph(nodes, graph.functions, graph.producer)
 
 
 class Scratch:

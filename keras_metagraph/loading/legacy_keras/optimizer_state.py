@@ -99,7 +99,7 @@ def restore_optimizer(
     for slot, arrays in state.slots.items():
         for each, array in zip(fitting[0], arrays, strict=True):
             slots_of_leaf = by_leaf.setdefault(id(each.leaf), {})
-            slots_of_leaf.setdefault(slot, {})[each.index] = array
+            slots_of_leaf.setdefault(slot, {})[each.place] = array
     slots = optimizer_slots(optimizer, variables)
     slots_of = {id(v): own for v, own in zip(variables, slots, strict=True)}
     values = []
@@ -135,7 +135,7 @@ class _Parameter(NamedTuple):
     """A weight that old Keras trained: one of the stored arrays of a layer."""
 
     leaf: Leaf
-    index: int
+    place: int
     name: str
     shape: tuple[int, ...]
 

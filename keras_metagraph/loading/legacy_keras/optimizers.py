@@ -83,19 +83,38 @@ class KerasNadam(_Dense, TFKerasNadam):
     """`Nadam` of Keras 1 and 2: also rows without a gradient move."""
 
 
-@_register
-class RecentRMSprop(_Dense, keras.optimizers.RMSprop):
-    """`RMSprop` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+class _DenseStep:
+    """An optimizer that makes a sparse gradient dense after it was clipped."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates a variable and its slots."""
+        gradient = dense(gradient, variable.shape)
+        super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
 
 
 @_register
-class RecentAdagrad(_Dense, keras.optimizers.Adagrad):
+class RecentAdadelta(_DenseStep, keras.optimizers.Adadelta):
+    """`Adadelta` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+
+
+@_register
+class RecentAdagrad(_DenseStep, keras.optimizers.Adagrad):
     """`Adagrad` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
 
 
 @_register
-class RecentNadam(_Dense, keras.optimizers.Nadam):
+class RecentAdamax(_DenseStep, keras.optimizers.Adamax):
+    """`Adamax` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+
+
+@_register
+class RecentNadam(_DenseStep, keras.optimizers.Nadam):
     """`Nadam` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+
+
+@_register
+class RecentRMSprop(_DenseStep, keras.optimizers.RMSprop):
+    """`RMSprop` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
 
 
 def make_optimizer(
@@ -251,12 +270,12 @@ _VERSION_2: dict[str, _Make] = {
     ),
 }
 _RECENT: dict[str, Any] = {
-    "Adadelta": KerasAdadelta,
+    "Adadelta": RecentAdadelta,
     "Adafactor": keras.optimizers.Adafactor,
     "Adagrad": RecentAdagrad,
-    "Adam": KerasAdam,
+    "Adam": TFKerasAdam,
     "AdamW": keras.optimizers.AdamW,
-    "Adamax": KerasAdamax,
+    "Adamax": RecentAdamax,
     "Ftrl": keras.optimizers.Ftrl,
     "Lion": keras.optimizers.Lion,
     "Nadam": RecentNadam,

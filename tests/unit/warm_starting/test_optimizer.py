@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras_metagraph as kmg
 from keras_metagraph.errors import MissingVariableError, SignatureError
+from keras_metagraph.training import optimizers
 
 
 def compiled(optimizer):
@@ -155,3 +157,52 @@ def test_slots_that_only_their_order_tells_are_noted(checkpoint):
     velocity = slots["new/kernel/Adam_1"]
     assert velocity.source == ("training/Adam/Variable_2",)
     assert "by their order alone" in velocity.note
+
+
+@pytest.mark.parametrize("kind", ["weights", "objects"])
+def test_the_state_of_another_optimizer_is_not_taken(kind, tmp_path):
+    """Both have as many variables, of the same shapes, and in another order."""
+    source = compiled(keras.optimizers.RMSprop(0.1, momentum=0.9))
+    source.optimizer.build(source.trainable_variables)
+    path = str(tmp_path / "m.weights.h5")
+    if kind == "weights":
+        source.save_weights(path)
+    else:
+        path = tf.train.Checkpoint(source).write(str(tmp_path / "ckpt"))
+
+    with pytest.raises(MissingVariableError):
+        kmg.warm_start(compiled("adam"), path, optimizer=True)
+
+
+def test_a_group_of_optimizers(checkpoint):
+    """Wide and deep: each weight has the slots of its own optimizer."""
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(2, name="deep", use_bias=False),
+            layers.Dense(1, name="wide", use_bias=False),
+        ]
+    )
+    parts = [optimizers.TF1Adagrad(0.1), optimizers.TF1Ftrl(0.1)]
+    paths = [weight.path for weight in model.trainable_variables]
+    group = optimizers.OptimizerGroup(parts, {paths[0]: 0, paths[1]: 1})
+    model.compile(group, "mse")
+    rng = np.random.default_rng(2)
+    shapes = {
+        "deep/kernel": (3, 2),
+        "deep/kernel/Adagrad": (3, 2),
+        "wide/kernel": (2, 1),
+        "wide/kernel/Ftrl": (2, 1),
+        "wide/kernel/Ftrl_1": (2, 1),
+    }
+    values = {k: rng.normal(size=s).astype("float32") for k, s in shapes.items()}
+
+    kmg.warm_start(
+        model, checkpoint(values | {"global_step": np.int64(8)}), optimizer=True
+    )
+
+    held = [v.numpy() for part in parts for v in part.variables if len(v.shape)]
+    wanted = [values[k] for k in shapes if k.rpartition("/")[2] != "kernel"]
+    for value, expected in zip(held, wanted, strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert [int(part.iterations) for part in parts] == [8, 8]
