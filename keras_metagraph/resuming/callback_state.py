@@ -125,7 +125,7 @@ def _checksum(tensor: Any) -> str:
     array = np.ascontiguousarray(keras.ops.convert_to_numpy(tensor))
     if array.dtype.kind == "O":
         return repr(array)
-    return f"{array.dtype} {array.shape} {zlib.crc32(array.reshape(-1).view('u1'))}"
+    return f"{array.dtype} {array.shape} {zlib.crc32(array.tobytes())}"
 
 
 def continue_logs(callbacks: Iterable[Any], sizes: Mapping[str, int]) -> None:

@@ -1,13 +1,13 @@
 """Where a `fit` stands in its data, for each kind of data.
 
 The iterator of arrays and of most `tf.data` pipelines can be written down, with its
-order and its buffers. Of a finite pipeline the beginning of the pass is, and the batches
-that were trained on are skipped: an iterator that has read all of its input does not
-tell in which order the next pass of a shuffled dataset comes, one that has read nothing
-does. An iterator with Python in it cannot be written: a `PyDataset`, `from_generator`.
-There the pass is begun again, and checksums of the first and the last skipped batch tell
-whether it gave the same ones. A plain generator cannot even be begun again, and is
-refused.
+order and its buffers. Of a finite pipeline the beginning of the pass is, and the
+batches that were trained on are skipped: an iterator that has read all of its input
+does not tell in which order the next pass of a shuffled dataset comes, one that has
+read nothing does. An iterator with Python in it cannot be written: that of a
+`PyDataset`, or of `from_generator`. There the pass is begun again, and checksums of the
+first and the last skipped batch tell whether it gave the same ones. A plain generator
+cannot even be begun again, and is refused.
 """
 
 import itertools

@@ -133,7 +133,7 @@ def decode(encoded: Any, read: Callable[[str], Any], current: Any = None) -> Any
     if isinstance(encoded, list):
         return [decode(each, read) for each in encoded]
     key = next(iter(encoded), "")
-    value = encoded.get(key)
+    value: Any = encoded.get(key)
     if key in _CONTAINERS:
         return _CONTAINERS[key](decode(each, read) for each in value)
     if key == "deque":

@@ -60,9 +60,9 @@ class ResumableRun:
         _check_callbacks(fit, owner)
         self._fit = fit
         self._owner = owner
-        self._reader = None if prefix is None else TensorReader(prefix)
-        self._record = None if manifest is None else _record(manifest)
-        self._skipping = self._record is not None
+        self._reader: Any = None if prefix is None else TensorReader(prefix)
+        self._record = {} if manifest is None else _record(manifest)
+        self._skipping = bool(self._record)
         self._others = [each for each in fit.callbacks if each is not owner]
         place = next(i for i, each in enumerate(fit.callbacks) if each is owner)
         self._followers = list(fit.callbacks[place + 1 :])
@@ -70,9 +70,9 @@ class ResumableRun:
         self._description = describe_training(fit.model)
         self._executions = 0  # of this epoch
         self._logs: Any = None
-        self._variables: TrainingVariables | None = None
+        self._variables: Any = None  # TrainingVariables, once a batch has come
         self._begun: int | None = None  # the first epoch, in whatever process
-        if self._record is not None:
+        if self._record:
             self._begun = self._record["begun"]
             self._check()
             continue_logs(fit.callbacks, self._record["csv"])
@@ -92,7 +92,7 @@ class ResumableRun:
         self._train_function = _without_run(model.train_function)
         model.train_function = self._execute
         fit.call_all()
-        if self._record is not None:
+        if self._record:
             self._data.prepare(self._record["data"], self._record["epoch"])
             fit.start_at(self._record["epoch"])
             in_epoch = self._record["ended"] == BATCH
@@ -221,7 +221,7 @@ class ResumableRun:
         """Finds every variable; compares them with those of the checkpoint."""
         before = random_state()
         self._variables = TrainingVariables(self._fit.model, element_spec)
-        if self._record is not None:
+        if self._record:
             self._variables.check(self._record["variables"], self._reader.prefix)
             if self._record["epoch"] > self._begun:
                 # Tracing draws seeds of new generators. In the run that is resumed it
@@ -267,7 +267,7 @@ class ResumableRun:
         model.stop_training = record["stop_training"]
         logs = decode(record["logs"], self._read)
         self._skipping = False
-        self._record = self._reader = None
+        self._record, self._reader = {}, None
         self._fit.call_all()
         for callback in waiting:
             if record["ended"] == BATCH:

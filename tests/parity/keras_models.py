@@ -24,6 +24,12 @@ def words(rng, vocabulary, *shape):
     return np.array(vocabulary)[classes(rng, len(vocabulary), *shape)]
 
 
+def is_unused(variable, optimizer):
+    """Whether a slot is one that RMSProp without momentum writes and never reads."""
+    rmsprop = isinstance(optimizer, keras.optimizers.RMSprop)
+    return rmsprop and not optimizer.momentum and variable.endswith("/RMSProp_1")
+
+
 def mlp():
     """MLP with batch normalization, dropout and regularization."""
     model = keras.Sequential(

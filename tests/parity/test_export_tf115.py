@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_metagraph.export.specs import watch_data
 from keras_metagraph.saving import export_meta_graph, save_meta_graph, variable_values
-from parity.keras_models import APPLICATIONS, BATCH, MODELS, floats
+from parity.keras_models import APPLICATIONS, BATCH, MODELS, floats, is_unused
 
 STEPS = 20
 
@@ -93,6 +93,8 @@ def test_training_goes_on(name, tf115, tmp_path):
         losses.append(logs["loss"])
     np.testing.assert_allclose(found["train/loss"], losses, rtol=1e-5)
     for variable, value in variable_values(model).items():
+        if is_unused(variable, model.optimizer):
+            continue
         np.testing.assert_allclose(
             found[f"after/{variable}"], value, rtol=1e-4, atol=1e-5, err_msg=variable
         )

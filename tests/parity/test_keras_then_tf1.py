@@ -7,6 +7,7 @@ from keras import layers, optimizers
 
 from keras_metagraph.saving import save_meta_graph, variable_values
 from keras_metagraph.training import optimizers as tf1
+from parity.keras_models import is_unused
 
 STEPS = 50
 BATCH = 16
@@ -208,11 +209,3 @@ def check(model, optimizer, kind, tf115, folder, tolerance=1e-5):
             atol=tolerance,
             err_msg=variable,
         )
-
-
-def is_unused(variable, optimizer):
-    """Whether a slot is one that RMSProp without momentum writes and never reads."""
-    without_momentum = isinstance(optimizer, optimizers.RMSprop) and not (
-        optimizer.momentum
-    )
-    return without_momentum and variable.endswith("/RMSProp_1")

@@ -17,6 +17,8 @@ FILES = sorted(FOLDER.glob("*/*.h5"))
 ZOO = references.FIXTURES / "zoo" / "keras115_saver"
 # Theano steps otherwise from the second step on, for a reason that is not known.
 UNTRAINED = {"keras-2.2.4-theano/keras2_theano_conv"}
+# Keras 2.2.4 corrected young moving averages by a count that it did not save.
+UNSAVED = {"keras-2.2.4/keras2_functional"}
 
 
 def name(path: Path) -> str:
@@ -49,6 +51,13 @@ def losses(model, x, y, steps):
     return found
 
 
+def assert_predicts(model, x, expected, tolerance):
+    predicted = model.predict_on_batch(x)
+    predicted = predicted if isinstance(predicted, list) else [predicted]
+    for found, wanted in zip(predicted, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, tolerance, tolerance)
+
+
 def test_fixtures_are_the_recorded_ones():
     lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
     recorded = dict(reversed(line.split("  ", 1)) for line in lines)
@@ -69,13 +78,13 @@ def test_predictions_and_further_steps(path):
     x, y = only(record["x"]), only(record["y"])
     model = load_from_meta_graph(path)
 
-    predicted = model.predict_on_batch(x)
-    predicted = predicted if isinstance(predicted, list) else [predicted]
-    for found, expected in zip(predicted, record["p"], strict=True):
-        np.testing.assert_allclose(found, expected, 1e-5, 1e-5)
-    if name(path) not in UNTRAINED:
-        found = losses(model, x, y, len(record.losses))
-        np.testing.assert_allclose(found, record.losses, 1e-5)
+    assert_predicts(model, x, record["p"], 1e-5)
+    if name(path) in UNTRAINED:
+        return
+    found = losses(model, x, y, len(record.losses))
+    np.testing.assert_allclose(found, record.losses, 1e-5)
+    if name(path) not in UNSAVED:
+        assert_predicts(model, x, record["q"], 1e-4)
 
 
 @pytest.mark.parametrize("path", FILES[::5], ids=name)

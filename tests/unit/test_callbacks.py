@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import keras
@@ -366,6 +367,7 @@ def test_failing_save_is_a_warning_on_request(run):
 
 MIRRORED = """
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -466,3 +468,55 @@ def test_no_warnings_in_a_plain_fit(run):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(MetaGraphCheckpoint(run), validation_data=(X, Y))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_save_in_the_background_has_the_values_of_its_moment(
+    run, monkeypatch, jit_compile
+):
+    write, go = meta_graph_checkpoint.write_checkpoint, threading.Event()
+    expected, steps = {}, []
+
+    def wait_and_write(prefix, *args, **kwargs):
+        if prefix.endswith("-2"):
+            assert go.wait(60)
+        steps.append(prefix.rpartition("-")[2])
+        return write(prefix, *args, **kwargs)
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            step = int(self.model.optimizer.iterations)
+            expected[step] = self.model.layers[-1].kernel.numpy()
+            if step == 3:  # Training went on, and the save did not.
+                assert steps == []
+                go.set()
+
+    monkeypatch.setattr(meta_graph_checkpoint, "write_checkpoint", wait_and_write)
+    model = make_model(jit_compile=jit_compile)
+    fit(MetaGraphCheckpoint(run, save_freq=2), model, callbacks=[Watch()])
+    path = model.layers[-1].kernel.path
+    for step in (2, 4):
+        np.testing.assert_array_equal(values_of(run, step)[path], expected[step])
+    assert steps == ["2", "4"]
+
+
+def test_error_of_a_save_in_the_background_stops_the_training(run, monkeypatch):
+    def fail(*args, **kwargs):
+        raise CheckpointError("no space")
+
+    monkeypatch.setattr(meta_graph_checkpoint, "write_checkpoint", fail)
+    model = make_model()
+    with pytest.raises(CheckpointError, match="no space"):
+        fit(MetaGraphCheckpoint(run, save_freq=2), model)
+    assert int(model.optimizer.iterations) == 4
+
+
+def test_save_that_is_waited_for(run, monkeypatch):
+    def fail(*args, **kwargs):
+        raise CheckpointError("no space")
+
+    monkeypatch.setattr(meta_graph_checkpoint, "write_checkpoint", fail)
+    model = make_model()
+    with pytest.raises(CheckpointError, match="no space"):
+        fit(MetaGraphCheckpoint(run, save_freq=2, asynchronous=False), model)
+    assert int(model.optimizer.iterations) == 2

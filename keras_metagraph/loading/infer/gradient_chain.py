@@ -64,6 +64,11 @@ class GradientChain:
     findings: tuple[str, ...] = ()
 
     @property
+    def threshold(self) -> float:
+        """The value or norm at which clipping begins; 1 where nothing is clipped."""
+        return self.clipvalue or self.clipnorm or self.global_clipnorm or 1.0
+
+    @property
     def arguments(self) -> dict[str, float]:
         """The arguments of a Keras optimizer that clip as the graph does."""
         names = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -263,6 +268,7 @@ class _Probe:
             if needed & path.own.keys()
         }
         self._rows: dict[str, Array] = {}
+        self._shapes: set[str] = set()
         for name, path in paths.items():
             shape = np.shape(self._values[name])
             for tensor in (*path.rows.indices, path.gradient.indices):
@@ -270,6 +276,7 @@ class _Probe:
                     self._rows[str(tensor)] = np.arange(min(_ROWS, *shape[:1]))
             for tensor in path.rows.shapes:
                 self._rows[str(tensor)] = np.array(shape)
+                self._shapes.add(str(tensor))
 
     def describe(self) -> GradientChain:
         """The chain, or what is in it that Keras has no argument for."""
@@ -298,7 +305,16 @@ class _Probe:
             )
         for chain in self._clippings(scale):
             if self._holds(chain):
-                return chain
+                return (
+                    chain
+                    if self._takes_rows(chain)
+                    else GradientChain(
+                        findings=(
+                            "not carried: sparse gradients are clipped once rows with the "
+                            "same index are added, not as they come",
+                        )
+                    )
+                )
         ops = {
             self._analysis.graph.nodes[n].op
             for p in self._own.values()
@@ -323,11 +339,13 @@ class _Probe:
             made[name] = np.asarray(numbers * np.float32(factor), np.float32)
         return made
 
-    def _run(self, made: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(
+        self, made: Mapping[str, Array], rows: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """What the updates take when the backward part gives `made`."""
         fetched = [n for n, path in self._own.items() if path.nodes]
         feeds = {str(t): made[name] for name, t in self._sources.items()}
-        feeds |= self._rows
+        feeds |= {**self._rows, **(rows or {})}
         for tensor, value in self._feeds.items():
             feeds.setdefault(tensor, value)
         tensors = [str(self._own[name].gradient.values) for name in fetched]
@@ -406,7 +424,7 @@ class _Probe:
 
     def _holds(self, chain: GradientChain) -> bool:
         """Whether Keras would do the same, for gradients around the threshold."""
-        threshold = chain.clipvalue or chain.clipnorm or chain.global_clipnorm or 1.0
+        threshold = chain.threshold
         if not np.isfinite(threshold) or threshold <= 0:
             return False
         for size in (1e-3, 0.1, 0.5, 1.0, 2.0, 1e3, 1e6):
@@ -417,6 +435,22 @@ class _Probe:
                 if not np.allclose(array, expected[name], rtol=_EQUAL, atol=bound):
                     return False
         return True
+
+    def _takes_rows(self, chain: GradientChain) -> bool:
+        """Whether rows that have the same index are clipped as they come."""
+        made = self._made(10 * chain.threshold / chain.scale)
+        rows = {
+            tensor: np.zeros_like(indices) if indices.ndim else indices
+            for tensor, indices in self._rows.items()
+            if tensor not in self._shapes
+        }
+        found = self._run(made, rows)
+        expected = _clipped(chain, made)
+        # What is added later has the same sum.
+        return all(
+            np.isclose(np.sum(found[name]), np.sum(expected[name]), rtol=1e-3)
+            for name in found
+        )
 
 
 def _global_norm(gradients: Mapping[str, Array]) -> float:

@@ -10,7 +10,6 @@ Config = dict[str, Any]
 _CLASSES = {
     "CuDNNLSTM": "LSTM",
     "CuDNNGRU": "GRU",
-    "DepthwiseConv2DNative": "DepthwiseConv2D",
     "LSTMV2": "LSTM",
     "GRUV2": "GRU",
     "BatchNormalizationV1": "BatchNormalization",
@@ -121,11 +120,12 @@ def renew(
     own = _OWN.get(kind)
     if own is not None:
         kind = own(kind, config) or kind
+    kind = _CLASSES.get(kind, kind)
     if kind == "BatchNormalization":
         kind = _sampled(config, release, is_tf_keras)
     if kind == "UpSampling2D" and _is_bilinear(config):
         kind = _bilinear(config, release, is_tf_keras)
-    return _CLASSES.get(kind, kind), config
+    return kind, config
 
 
 def _value(value: Any) -> Any:
@@ -229,6 +229,11 @@ def _causal(kind: str, config: Config) -> None:
         raise ValueError("causal=True, which Keras 3 takes when the layer is called")
 
 
+def _multi_head(kind: str, config: Config) -> None:
+    for name in ("query", "key", "value"):
+        config.pop(f"{name}_shape", None)  # found anew when it is built
+
+
 def _activation(kind: str, config: Config) -> str:
     """`ActivityRegularization`, whose penalty became an activity regularizer."""
     if "activity_regularizer" not in config:
@@ -280,6 +285,7 @@ _OWN: dict[str, Callable[[str, Config], str | None]] = {
     "LeakyReLU": _leaky_relu,
     "LocallyConnected1D": _local,
     "LocallyConnected2D": _local,
+    "MultiHeadAttention": _multi_head,
     "RNN": _recurrent,
     "SeparableConv1D": _separable,
     "SeparableConv2D": _separable,

@@ -117,6 +117,11 @@ def distribute(pairs: Sequence[tuple[Part, Weights]], content: KerasH5) -> list[
     for part, stored in pairs:
         leaves = list(_leaves(part, content))
         count = sum(len(leaf.trained) for leaf in leaves)
+        if count != len(stored) and not part.config:
+            # A model that was built by hand does not say how Keras 1 kept its gates.
+            fused = list(_leaves(part, content, fused=True))
+            if sum(len(leaf.trained) for leaf in fused) == len(stored):
+                leaves, count = fused, len(stored)
         if count != len(stored):
             names = [f"{name} {value.shape}" for name, value in stored]
             findings.append(
@@ -198,7 +203,7 @@ def _pair(
     return list(zip(parts, groups.values(), strict=True)), []
 
 
-def _leaves(part: Part, content: KerasH5) -> Iterator[Leaf]:
+def _leaves(part: Part, content: KerasH5, *, fused: bool = False) -> Iterator[Leaf]:
     """The layers that hold no others, in the order of old Keras."""
     stack = [part]
     while stack:
@@ -207,9 +212,9 @@ def _leaves(part: Part, content: KerasH5) -> Iterator[Leaf]:
             stack.extend(reversed(part.parts))
             continue
         frozen = part.config.get("trainable", True) is False
-        fused = _is_fused(part.config)
+        joined = fused or _is_fused(part.config)
         for layer, first in _inner_layers(part.layer):
-            count = stored_count(layer, content.release, fused)
+            count = stored_count(layer, content.release, joined)
             weights = layer.weights
             trained = [
                 not frozen and _is_trained(layer, weights, i) for i in range(count)

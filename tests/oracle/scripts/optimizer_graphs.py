@@ -54,7 +54,7 @@ class Plain(tf.train.Optimizer):
             assignments.append(var.assign(var - update))
         if global_step is not None:
             with tf.control_dependencies(assignments):
-                return tf.assign_add(global_step, 1, name=name)
+                assignments = [tf.assign_add(global_step, 1)]
         return tf.group(*assignments, name=name)
 
 

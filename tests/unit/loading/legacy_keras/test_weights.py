@@ -189,3 +189,15 @@ def test_file_of_keras_1_into_layers_of_keras_3():
 
     stored = dict(loaded.weights["lstm_1"])
     np.testing.assert_array_equal(layers[0].cell.kernel[:, :5], stored["lstm_1_W_i:0"])
+
+
+@pytest.mark.parametrize("arrays", [3, 12])
+def test_gates_of_keras_1_in_a_model_that_was_built_by_hand(arrays):
+    layer = keras.layers.LSTM(2, name="lstm_1")
+    model = keras.Sequential([keras.Input((5, 3)), layer])
+    shapes = [(3, 2), (2, 2), (2,)] * 4 if arrays == 12 else [(3, 8), (2, 8), (8,)]
+    stored = [(f"{i}:0", values(*shape)) for i, shape in enumerate(shapes)]
+
+    assign(model, content({"lstm_1": stored}, "1.2.2"))
+
+    np.testing.assert_array_equal(layer.cell.kernel[:, :2], stored[0][1][:, :2])
