@@ -75,6 +75,14 @@ class GradientChain:
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
 
+_WITH_SUMS = GradientChain(
+    findings=(
+        "not carried: sparse gradients are clipped once rows with the same index are "
+        "added, not as they come",
+    )
+)
+
+
 class UnknownGradientError(Exception):
     """The gradient of a variable does not come from a loss of the graph."""
 
@@ -113,21 +121,22 @@ def describe_chain(
         name: _Path(training, name, gradient)
         for name, gradient in {**(everything or {}), **gradients}.items()
     }
-    unknown = [name for name in gradients if not paths[name].raw]
+    own = {name: paths[name] for name in gradients}
+    analysis = training.analysis
+    unknown = [n for n, p in own.items() if not p.raw and not _held(analysis, p)]
     if unknown:
         raise UnknownGradientError(*unknown)
-    own = {name: paths[name] for name in gradients}
     chain = GradientChain(
         sparse=frozenset(n for n, path in own.items() if path.sparse),
         densified=frozenset(n for n, path in own.items() if path.densified),
     )
     if not any(path.nodes for path in own.values()):
         return chain
-    findings = list(_findings(training.analysis, own))
+    findings = list(_findings(analysis, own))
     if findings:
         return dataclasses.replace(chain, findings=tuple(findings))
     try:
-        found = _Probe(training.analysis, paths, own, values, feeds).describe()
+        found = _Probe(analysis, paths, own, values, feeds).describe()
     except (MetaGraphError, tf.errors.OpError, ValueError) as error:
         reason = str(getattr(error, "problem", error)).partition("\n")[0]
         text = f"not carried: what is done to gradients cannot be told apart: {reason}"
@@ -199,13 +208,7 @@ def _findings(analysis: GraphAnalysis, paths: Mapping[str, _Path]) -> Iterator[s
     random = sorted(n for n in inside if nodes[n].op.startswith(_RANDOM))
     if random:
         yield f"not carried: noise is added to the gradients ({_list(random)})"
-    written = set(analysis.writes.values()) - analysis.trained
-    held = {
-        variable
-        for path in paths.values()
-        for variable in path.variables & written
-        if analysis.variables[variable].shape != ()
-    }
+    held = {name for path in paths.values() for name in _held(analysis, path)}
     if held:
         yield (
             "not carried: gradients are gathered over several steps, in variables "
@@ -223,6 +226,12 @@ def _findings(analysis: GraphAnalysis, paths: Mapping[str, _Path]) -> Iterator[s
             f"not carried: gradients are put together from up to {towers} losses or "
             f"replicas ({_list(several)})"
         )
+
+
+def _held(analysis: GraphAnalysis, path: _Path) -> set[str]:
+    """The variables that hold what a gradient is made of, from earlier steps."""
+    written = set(analysis.writes.values()) - analysis.trained
+    return {n for n in path.variables & written if analysis.variables[n].shape != ()}
 
 
 def _list(names: Sequence[str]) -> str:
@@ -305,16 +314,7 @@ class _Probe:
             )
         for chain in self._clippings(scale):
             if self._holds(chain):
-                return (
-                    chain
-                    if self._takes_rows(chain)
-                    else GradientChain(
-                        findings=(
-                            "not carried: sparse gradients are clipped once rows with the "
-                            "same index are added, not as they come",
-                        )
-                    )
-                )
+                return chain if self._takes_rows(chain) else _WITH_SUMS
         ops = {
             self._analysis.graph.nodes[n].op
             for p in self._own.values()
