@@ -44,6 +44,7 @@ EQUAL = 2e-6
 """How far apart factors may be that are the same in float32."""
 # Of what has no op of its own.
 _SLOTS = {"m": "momentum", "v": "velocity", "rms": "velocity", "accum": "momentum"}
+_STILL = frozenset({"Adagrad", "GradientDescent"})  # where a gradient is zero
 _SCHEDULED = frozenset({"learning_rate", "sign_decay"})
 
 
@@ -255,7 +256,8 @@ class Part:
         self.warnings += [*chain.findings, *self._extra.findings]
         optimizer = self._decaying(arguments, weights) or self._plain(own, arguments)
         rule = rule_of(optimizer)
-        if chain.densified and rule is not None and not rule.densify:
+        lazy = rule is not None and not rule.densify
+        if chain.densified and lazy and self.description.name not in _STILL:
             self.warnings.append(
                 "not carried: the graph makes the sparse gradients of "
                 f"{listed(sorted(chain.densified))} dense; here only rows with a "

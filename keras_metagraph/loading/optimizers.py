@@ -194,12 +194,13 @@ class _Phase:
             reader.feeds,
             self._counters,
         )
-        if unknown:
+        for reason in dict.fromkeys(unknown.values()):
+            same = [name for name, why in unknown.items() if why == reason]
             self.problems.append(
                 Problem(
                     LoweringError,
                     "the update by plain ops of these variables is none of the "
-                    f"optimizers that are known: {listed(unknown)}",
+                    f"optimizers that are known, {reason}: {listed(same)}",
                 )
             )
         joined: dict[Any, OptimizerDescription] = {}

@@ -30,7 +30,7 @@ def describe_assigned(
     values: Mapping[str, Any],
     feeds: Mapping[str, Any],
     counters: Mapping[str, int],
-) -> tuple[list[OptimizerDescription], list[str]]:
+) -> tuple[list[OptimizerDescription], dict[str, str]]:
     """Finds the optimizers of variables that are updated by plain ops.
 
     Args:
@@ -42,10 +42,15 @@ def describe_assigned(
         counters: The variables that count steps, and by how much.
 
     Returns:
-        The optimizers, and the variables whose update is none that is known.
+        The optimizers; and why the update of a variable is none of them, for each of
+        which it is not known.
     """
     updates = [assigned_update(training, name, run) for name in variables]
-    unknown = [n for n, u in zip(variables, updates, strict=True) if u is None]
+    unknown = {
+        name: "no single gradient goes into it"
+        for name, update in zip(variables, updates, strict=True)
+        if update is None
+    }
     groups: dict[int, list[AssignedUpdate]] = {}
     for update in updates:
         if update is not None:
@@ -56,13 +61,19 @@ def describe_assigned(
         # Few elements tell little.
         smallest = min(group, key=lambda update: (sizes[update] < 8, sizes[update]))
         moving = _moving(training, smallest, run, counters)
+        reason = "its formula is another one"
         try:
             probe = UpdateProbe(training.analysis, smallest, values, feeds, moving)
-            fit = fit_update(probe, _constants(training, smallest, values))
-        except (MetaGraphError, tf.errors.OpError, ValueError):
-            fit = None  # it needs more than its gradient, or does not import
+            numbers = _constants(training, smallest, values)
+            fed = [np.asarray(value) for value in feeds.values()]
+            numbers += [float(v) for v in fed if not v.shape and v.dtype.kind in "fiu"]
+            fit = fit_update(probe, numbers)
+        except MetaGraphError as error:
+            fit, reason = None, " ".join([error.problem, *error.findings])
+        except (tf.errors.OpError, ValueError):
+            fit, reason = None, "it cannot be run on its own"
         if fit is None:
-            unknown += [update.variable for update in group]
+            unknown |= {update.variable: reason for update in group}
         else:
             found.append(_description(training, group, fit, run))
     return _joined(found), unknown
