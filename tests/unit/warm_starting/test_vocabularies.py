@@ -68,7 +68,7 @@ def by_tensorflow(prefix, shape, vocab_info, parts=None):
         {"axis": 1},
         {"axis": 1, "oov": 2, "initializer": v1.ones_initializer()},
     ],
-    ids=str,
+    ids=lambda settings: ",".join(settings) or "plain",
 )
 def test_rows_and_columns_are_those_of_tensorflow(settings, files, checkpoint):
     entries = settings.get("size", len(NEW)) + settings.get("oov", 0)
