@@ -97,7 +97,7 @@ class MetaGraphModel(keras.Model):
         loss = self.loss
         steps = loss.steps if isinstance(loss, GraphLoss) else ()
         # Not setattr: Keras would track what it holds.
-        vars(self)["_graph_steps"] = [GraphStep(self.meta_graph, s) for s in steps]
+        self.__dict__["_graph_steps"] = [GraphStep(self.meta_graph, s) for s in steps]
         if steps and not self.optimizer.built:
             self.optimizer.build(self._trained_variables())
         if not self.trains_with_graph:
@@ -329,7 +329,8 @@ class MetaGraphModel(keras.Model):
     def _minimize_graph_loss(self, data: Any) -> dict[str, Any]:
         """Trains with a Keras optimizer on what the graph computes."""
         feeds = self._feeds(data, training=True)
-        losses, outputs = {}, {}
+        losses: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         for step in self._graph_steps:
             loss, found = step.run(self.optimizer, feeds)
             losses[step.step.loss] = loss

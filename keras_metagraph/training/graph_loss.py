@@ -70,9 +70,10 @@ class GraphLoss(keras.losses.Loss):
         Raises:
             MetaGraphError: Always.
         """
+        losses = [step.loss for step in self.steps]
         raise MetaGraphError(
-            f"{[step.loss for step in self.steps]} are computed by the graph of a loaded model, which this "
-            "model is not.",
+            f"{losses} are computed by the graph of a loaded model, which this model "
+            "is not.",
             fix="compile the model that load_from_meta_graph returned, or use a loss "
             "of Keras.",
         )

@@ -68,9 +68,7 @@ def in_new_session(prefix: Path, size: int, steps: int) -> Steps:
     feeds = {"x:0": arrays["x"], "y:0": arrays["y"]}
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.train.import_meta_graph(f"{prefix}.meta").restore(session, str(prefix))
-        return timed_steps(
-            lambda: session.run(["loss:0", "train_op"], feeds)[0], steps
-        )
+        return timed_steps(lambda: session.run(["loss:0", "train_op"], feeds)[0], steps)
 
 
 def by_train_op(prefix: Path, size: int, steps: int) -> Steps:
@@ -97,7 +95,9 @@ WAYS = {
 }
 
 
-def measure(prefix: Path, size: int, steps: int, rounds: int) -> dict[str, report.Series]:
+def measure(
+    prefix: Path, size: int, steps: int, rounds: int
+) -> dict[str, report.Series]:
     """Trains in each way, again and again."""
     found = {way: report.Series() for way in WAYS}
     expected = None

@@ -143,9 +143,7 @@ class GraphAnalysis:
             if node.op in ("Switch", "RefSwitch") and node.name not in self.in_frames
         ]
         return frozenset(
-            self.reach(
-                seeds, control=True, stop=lambda node: node.op.endswith("Merge")
-            )
+            self.reach(seeds, control=True, stop=lambda node: node.op.endswith("Merge"))
         )
 
     def is_summary(self, node: Node) -> bool:

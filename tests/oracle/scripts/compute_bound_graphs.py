@@ -20,17 +20,20 @@ def conv_net(small):
     net = x
     for place, width in enumerate(widths):
         grows = place > 0 and width != widths[place - 1]
-        net = tf.layers.conv2d(
-            net, width, 3, 2 if grows else 1, "same", use_bias=False
-        )
+        net = tf.layers.conv2d(net, width, 3, 2 if grows else 1, "same", use_bias=False)
         net = tf.nn.relu(tf.layers.batch_normalization(net, training=True))
     logits = tf.layers.dense(tf.reduce_mean(net, [1, 2]), 10)
     loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
     with tf.control_dependencies(updates):
         optimizer = tf.train.MomentumOptimizer(0.01, 0.9)
-        return x, y, loss, optimizer.minimize(
-            loss, tf.train.get_or_create_global_step(), name="train_op"
+        return (
+            x,
+            y,
+            loss,
+            optimizer.minimize(
+                loss, tf.train.get_or_create_global_step(), name="train_op"
+            ),
         )
 
 
@@ -45,8 +48,13 @@ def recurrent_net(small):
     )
     logits = tf.layers.dense(outputs[:, -1], 10)
     loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
-    return x, y, loss, tf.train.AdamOptimizer(1e-3).minimize(
-        loss, tf.train.get_or_create_global_step(), name="train_op"
+    return (
+        x,
+        y,
+        loss,
+        tf.train.AdamOptimizer(1e-3).minimize(
+            loss, tf.train.get_or_create_global_step(), name="train_op"
+        ),
     )
 
 

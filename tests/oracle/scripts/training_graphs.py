@@ -68,11 +68,11 @@ def main(arrays, args):
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, args["prefix"])
         feeds = {x: arrays["x"], y: arrays["y"]}
-        found = {"loss%d" % i: [] for i in range(len(losses))}
+        found = {f"loss{i}": [] for i in range(len(losses))}
         for _ in range(args["steps"]):
             for i, (operation, loss) in enumerate(zip(operations, losses)):
                 value = session.run([loss, operation], feeds)[0]
-                found["loss%d" % i].append(value)
+                found[f"loss{i}"].append(value)
         found.update(
             ("after/" + v.op.name, session.run(v)) for v in tf.global_variables()
         )
