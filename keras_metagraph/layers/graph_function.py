@@ -165,8 +165,17 @@ class _Tracer:
     def _wrap(self, trace: Callable[..., list[Any]]) -> Any:
         # Not a tf.function: that would order all effects as they are traced, not as
         # the graph says; its wrapper is the public way to a function without that.
+        specs = [*self._wanted.inputs.values()]
         with tf.init_scope():
-            return tf.compat.v1.wrap_function(trace, [*self._wanted.inputs.values()])
+            wrapped = tf.compat.v1.wrap_function(trace, specs)
+
+            # Of a function that is inlined, a caller waits for values only, and its
+            # updates of variables (weight decay) would race with the reads inside.
+            @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+            def call(*arguments: Any) -> Any:
+                return wrapped(*arguments)
+
+            return call.get_concrete_function(*specs)
 
     def _finish(
         self, builder: GraphBuilder, values: Sequence[Any], operations: Sequence[Any]

@@ -68,13 +68,7 @@ class GraphStep:
             loss = outputs.pop(_LOSS)
             # As `tf.gradients` differentiates: the sum, where the loss is no scalar.
             total = optimizer.scale_loss(tf.reduce_sum(loss))
-        gradients = tape.gradient(total, values)
-        # Weight decay takes no gradient, and must wait until all weights are read. Of a
-        # function that is inlined, only the values are waited for.
-        read = tf.nest.flatten([loss, gradients], expand_composites=True)
-        known = [tf.identity(tensor) for tensor in read if tensor is not None]
-        with tf.control_dependencies(known):
-            optimizer.apply(gradients, self.variables)
+        optimizer.apply(tape.gradient(total, values), self.variables)
         if self.step.operations:
             run = self._rest.function(list(self.step.operations), list(feeds))
             run(list(feeds.values()))

@@ -102,15 +102,24 @@ def test_sample_weights_are_refused_not_ignored(written, batch):
         model.fit(*batch, sample_weight=np.ones(8), verbose=0)
 
 
-def test_after_compile_keras_trains(written, batch):
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.1),
+        # It decays weights that the graph reads, without waiting for the gradient.
+        lambda: keras.optimizers.AdamW(0.1, weight_decay=0.5),
+    ],
+    ids=["adam", "adamw"],
+)
+def test_after_compile_keras_trains(written, batch, optimizer):
     model = load_from_meta_graph(written.path)
     reference = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     reference.set_weights([model.meta_graph.run("w:0"), model.meta_graph.run("b:0")])
     losses = []
     for each, target in ((model, batch[1]), (reference, batch[1][:, None])):
-        each.compile(keras.optimizers.Adam(0.1), "mse")
+        each.compile(optimizer(), "mse")
         history = each.fit(
-            batch[0], target, epochs=5, batch_size=8, shuffle=False, verbose=0
+            batch[0], target, epochs=20, batch_size=8, shuffle=False, verbose=0
         )
         losses.append(history.history["loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
