@@ -26,7 +26,9 @@ class Case:
         with tf.Graph().as_default() as graph:
             build()
             config = v1.ConfigProto(
-                inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
+                inter_op_parallelism_threads=1,
+                intra_op_parallelism_threads=1,
+                use_per_session_threads=True,  # else the first session decides
             )
             self.session = v1.Session(graph=graph, config=config)
             self.session.run(v1.global_variables_initializer())
