@@ -16,7 +16,7 @@ class OptimizerGroup(keras.optimizers.Optimizer):
     optimizers; each sees only its own variables.
 
     Args:
-        optimizers: The `keras.optimizers.Optimizer`s.
+        optimizers: Optimizers of Keras, of this package, or both.
         assignments: By the path of each variable, `"wide/kernel"`, the index of its
             optimizer.
         name: Name of the group.
