@@ -168,13 +168,13 @@ class _Tracer:
         specs = [*self._wanted.inputs.values()]
         with tf.init_scope():
             wrapped = tf.compat.v1.wrap_function(trace, specs)
-
             # Of a function that is inlined, a caller waits for values only, and its
             # updates of variables (weight decay) would race with the reads inside.
-            @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-            def call(*arguments: Any) -> Any:
-                return wrapped(*arguments)
-
+            call = tf.function(
+                lambda *arguments: wrapped(*arguments),
+                autograph=False,
+                experimental_attributes={"_noinline": True},
+            )
             return call.get_concrete_function(*specs)
 
     def _finish(
