@@ -287,7 +287,9 @@ class _ByName:
 
     def _iterations(self, target: Target) -> Iterator[Transfer]:
         """The step: a counter, or what the powers of Adam's betas say."""
-        kind = type(self._owners.get(id(target.variable))).__name__
+        # `TFKerasAdam` of this package is Adam as tf.keras had it.
+        owner = type(self._owners.get(id(target.variable))).__name__
+        kind = owner.removeprefix("TFKeras")
         candidates = (
             target.name,
             target.path,

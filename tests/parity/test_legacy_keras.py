@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_metagraph import load_from_meta_graph
+from keras_metagraph.training.optimizers import TFKerasAdam
 from keras_metagraph.warm_starting.api import warm_start
 from oracle import references
 
@@ -122,12 +123,12 @@ def test_tf_keras_h5_goes_on_as_recorded():
     np.testing.assert_allclose(found, expected, 1e-5)
 
 
-def test_tf_keras_saver_checkpoint_into_the_model_of_the_h5():
+@pytest.mark.parametrize("kind", [keras.optimizers.Adam, TFKerasAdam])
+def test_tf_keras_saver_checkpoint_into_the_model_of_the_h5(kind):
     model = load_from_meta_graph(ZOO / "h5" / "m.h5")
     for variable in model.variables:
         variable.assign(keras.ops.zeros_like(variable))
-    adam = keras.optimizers.Adam(0.01, epsilon=1e-7)
-    model.compile(adam, "sparse_categorical_crossentropy")
+    model.compile(kind(0.01, epsilon=1e-7), "sparse_categorical_crossentropy")
     model.get_layer("dropout").rate = 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tensors that no variable takes
