@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_metagraph.errors import MetaGraphError
 
+_ROUNDED_ALIKE = 1e-6
 Scalar = str | float | Callable[[Any, Any], Any]
 
 
@@ -40,6 +41,10 @@ class UpdateRule:
             zero elsewhere, so that `op` takes it. With neither this nor `sparse_op`
             the fused update is for dense gradients only.
         attributes: Attributes of the op that are not at their default.
+        squares: Arguments of `slots` that average squared gradients by `1 - decay`,
+            with the attribute that is the decay. The op subtracts it in the dtype of
+            the weight, Keras exactly: of 0.999 in float32 that makes 1.3e-5 of the
+            average, for which the slot is prepared before the op runs.
         rate: The argument that takes the learning rate.
         gradient: The argument that takes a dense gradient; for rows it is `grad`.
     """
@@ -51,6 +56,7 @@ class UpdateRule:
     sparse_op: str | None = None
     densify: bool = False
     attributes: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    squares: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rate: str = "lr"
     gradient: str = "grad"
 
@@ -177,7 +183,22 @@ def run_rule(
     else:
         op = getattr(tf.raw_ops, f"ResourceApply{rule.op}")
         values[rule.gradient] = dense(gradient, weight.shape)
+        for argument, decay in rule.squares.items():
+            average = resource(slots[rule.slots[argument]])
+            _prepare(average, values[rule.gradient], getattr(optimizer, decay))
     op(**values)
+
+
+def _prepare(average: Any, gradient: Any, decay: float) -> None:
+    """Changes an average so that the op makes of it what exact arithmetic makes.
+
+    From `a + (g**2 - a) * exact = b + (g**2 - b) * rounded` follows the `b` for an `a`.
+    """
+    kind = average.dtype.as_numpy_dtype
+    exact, rounded = 1.0 - decay, float(kind(1.0) - kind(decay))
+    if abs(exact - rounded) > _ROUNDED_ALIKE * exact:
+        factor = (exact - rounded) / (1.0 - rounded)
+        average.assign_add((tf.square(gradient) - average) * factor)
 
 
 def scalars_of(
@@ -276,11 +297,7 @@ def sgd_rule(optimizer: Any) -> UpdateRule:
 
 
 def adam_rule(optimizer: Any, name: str = "Adam") -> UpdateRule:
-    """The rule of `keras.optimizers.Adam`; `name` is what its slots are called.
-
-    The op takes 1 - beta_2 of beta_2 in float32, Keras of the exact number: of 0.999
-    this makes 1.3e-5 of the second moments, and half of it of a step.
-    """
+    """The rule of `keras.optimizers.Adam`; `name` is what its slots are called."""
     rule = UpdateRule(
         "Adam",
         slots={"m": "momentum", "v": "velocity"},
@@ -292,6 +309,7 @@ def adam_rule(optimizer: Any, name: str = "Adam") -> UpdateRule:
             "epsilon": "epsilon",
         },
         suffixes={"momentum": name, "velocity": f"{name}_1"},
+        squares={"v": "beta_2"},
     )
     if not optimizer.amsgrad:
         return rule

@@ -110,7 +110,8 @@ class TFKerasAdam(TF1Optimizer):
 
     def update_rule(self) -> UpdateRule:
         """`ResourceApplyAdam` or `ResourceApplyAdamWithAmsgrad`."""
-        return dataclasses.replace(adam_rule(self), suffixes={}, densify=True)
+        rule = adam_rule(self)  # tf.keras ran the op as it is
+        return dataclasses.replace(rule, suffixes={}, squares={}, densify=True)
 
 
 @tf1_optimizer
