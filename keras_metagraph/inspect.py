@@ -1,10 +1,8 @@
 """`inspect_meta_graph`: what a file holds, before anything of it is run."""
 
 import dataclasses
-import io
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -15,12 +13,11 @@ from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.loading.legacy_keras.summary import KerasH5Report, summarize_h5
 from keras_metagraph.loading.summary import GraphSummary, summarize
-
-_COLUMNS = 80
+from keras_metagraph.printed import Printed
 
 
 @dataclasses.dataclass(frozen=True)
-class MetaGraphReport:
+class MetaGraphReport(Printed):
     """What a file holds.
 
     Printed, it is readable in 80 columns; `rich` shows it in colour.
@@ -43,18 +40,6 @@ class MetaGraphReport:
     def blocked(self) -> bool:
         """Whether a graph's outputs need ops that are not run."""
         return any(graph.blocked for graph in self.meta_graphs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain Python, that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        console = Console(
-            file=io.StringIO(), width=_COLUMNS, no_color=True, highlight=False
-        )
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

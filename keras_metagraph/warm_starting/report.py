@@ -1,7 +1,6 @@
 """What a warm start does, or would do, to a model."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-_COLUMNS = 80
+from keras_metagraph.printed import Printed
+
 _ROWS = 200  # of the variables; the rest is counted
 _NAMES = 40  # of other lists
 
@@ -35,7 +35,7 @@ class WarmStart:
 
 
 @dataclasses.dataclass(frozen=True)
-class WarmStartReport:
+class WarmStartReport(Printed):
     """What a warm start does, or would do, to a model.
 
     Printed, it is readable in 80 columns; `rich` shows it in colour.
@@ -64,18 +64,6 @@ class WarmStartReport:
     unused: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
     assigned: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain Python, that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        console = Console(
-            file=io.StringIO(), width=_COLUMNS, no_color=True, highlight=False
-        )
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

@@ -13,6 +13,7 @@ PACKAGE = Path(util.find_spec("keras_metagraph").origin).parent
 # fits a module counts.
 FLOORS = {
     "errors": 1,
+    "printed": 1,
     "graph": 2,
     "audit": 3,
     "checkpoint": 3,

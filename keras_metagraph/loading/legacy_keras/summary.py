@@ -1,7 +1,6 @@
 """What a Keras H5 file holds, before any of it is made."""
 
 import dataclasses
-import io
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,13 +10,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from keras_metagraph.formats.keras_h5 import read_keras_h5
+from keras_metagraph.printed import Printed
 
-_COLUMNS = 80
 _ROWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class KerasH5Report:
+class KerasH5Report(Printed):
     """What a file of Keras 1 or 2 holds.
 
     Attributes:
@@ -49,18 +48,6 @@ class KerasH5Report:
     def blocked(self) -> bool:
         """Whether the model needs what is not run unless the file is trusted."""
         return bool(self.lambdas)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain Python, that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        console = Console(
-            file=io.StringIO(), width=_COLUMNS, no_color=True, highlight=False
-        )
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
