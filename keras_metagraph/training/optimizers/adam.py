@@ -20,8 +20,27 @@ from keras_metagraph.training.optimizers.weight_decay import DecoupledWeightDeca
 from keras_metagraph.training.rules import UpdateRule, dense, resource, unique_rows
 
 
+class _TwoBetas(SteppedOptimizer):
+    """What the kin of Adam are configured by."""
+
+    settings = ("beta1", "beta2", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+
+
 @tf1_optimizer
-class TF1Adam(SteppedOptimizer):
+class TF1Adam(_TwoBetas):
     """Adam as `tf.train.AdamOptimizer` computes it.
 
     ```
@@ -49,21 +68,6 @@ class TF1Adam(SteppedOptimizer):
         model.compile(TF1Adam(1e-3), "mse")
         ```
     """
-
-    settings = ("beta1", "beta2", "epsilon")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
 
     def update_rule(self) -> UpdateRule:
         """`ResourceApplyAdam`."""
@@ -232,7 +236,7 @@ class TF1Nadam(TF1Adam):
 
 
 @tf1_optimizer
-class TF1AdaMax(SteppedOptimizer):
+class TF1AdaMax(_TwoBetas):
     """AdaMax as `tf.contrib.opt.AdaMaxOptimizer` and tf.keras of 1.15 compute it.
 
     ```
@@ -254,21 +258,6 @@ class TF1AdaMax(SteppedOptimizer):
         epsilon: Added to the norm.
         **kwargs: As for `keras.optimizers.Optimizer`.
     """
-
-    settings = ("beta1", "beta2", "epsilon")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
 
     def update_rule(self) -> UpdateRule:
         """`ResourceApplyAdaMax`, for dense gradients."""
