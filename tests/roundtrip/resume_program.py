@@ -166,7 +166,13 @@ def train(kind, directory, batch=0, *, by_signal=False, **arguments):
         callbacks = [plateau, best, saved, stop, log]
     kill = Kill(batch, by_signal)
     epochs = 6 if kind == "callbacks" else EPOCHS
-    history = model.fit(callbacks=[*callbacks, kill], epochs=epochs, verbose=0, **data)
+    try:
+        history = model.fit(
+            callbacks=[*callbacks, kill], epochs=epochs, verbose=0, **data
+        )
+    finally:  # as a process that is killed closes its files
+        if kind == "callbacks" and log.csv_file is not None:
+            log.csv_file.close()
     values = {f"model {i}": v.numpy() for i, v in enumerate(model.variables)}
     slots = enumerate(model.optimizer.variables)
     values |= {f"optimizer {i}": v.numpy() for i, v in slots}
