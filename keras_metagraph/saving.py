@@ -22,6 +22,8 @@ from keras_metagraph.export.options import GRAPHS, ExportOptions
 from keras_metagraph.export.original import export_original, original_values
 from keras_metagraph.export.scoped import in_scope, without_scope
 from keras_metagraph.export.tracing import check_model
+from keras_metagraph.signatures.declared import declared_signatures
+from keras_metagraph.signatures.validation import check_signatures
 
 _TEXT_ENDINGS = (".pbtxt", ".txt")
 
@@ -61,9 +63,10 @@ def export_meta_graph(
         export_scope: The only scope to write, such as the name of a nested model; its
             nodes are named without it.
         graphs: Which graphs to write: `"predict"`, `"eval"`, `"train"`.
-        signatures: Further signatures by key: a `tf.function` with an input signature,
-            a `SignatureDef`, or `{"inputs": {key: tensor}, "outputs": {key: tensor}}`
-            with names of tensors.
+        signatures: Further signatures by key: what `predict_signature`,
+            `classify_signature` and `regress_signature` make, a `tf.function` with an
+            input signature, a `SignatureDef`, or with names of tensors
+            `{"inputs": {key: tensor}, "outputs": {key: tensor}}`.
         collections: Further collections by name: lists of tensor names, numbers,
             bytes, texts, messages, or objects with `to_proto`.
         meta_info: `tags`, `meta_graph_version`, `any_info`, or fields of your own.
@@ -104,10 +107,10 @@ def export_meta_graph(
         strip_default_attrs=strip_default_attrs,
         target=target,
     )
-    exported, meta_graph_def = _export(model, options)
+    exported, meta_graph_def = export_with(model, options)
     values = None
     if checkpoint is not None:
-        values = _values(model, exported, export_scope, checkpoint)
+        values = values_for(model, exported, export_scope, checkpoint)
     if filename is not None:
         path = os.fspath(filename)
         content = _encode(meta_graph_def, as_text or path.endswith(_TEXT_ENDINGS))
@@ -164,10 +167,10 @@ def save_meta_graph(
     step = None if global_step is None else int(read_value(global_step))
     prefix = step_prefix(filepath, step)
     options = ExportOptions(**export_arguments)
-    exported, meta_graph_def = _export(model, options)
+    exported, meta_graph_def = export_with(model, options)
     commit = write_checkpoint(
         prefix,
-        _values(model, exported, options.export_scope, checkpoint),
+        values_for(model, exported, options.export_scope, checkpoint),
         _encode(meta_graph_def, as_text),
         write_state=write_state,
         latest_filename=latest_filename,
@@ -213,17 +216,30 @@ def checkpoint_variables(model: Any) -> dict[str, Any]:
     return {v.name: v.variable for v in variables if v.role != "metric"}
 
 
-def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
-    """Exports with what the model itself adds, and says what 1.15 cannot run."""
+def export_with(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
+    """Exports with what the model itself adds, and says what 1.15 cannot run.
+
+    Args:
+        model: A built `keras.Model`.
+        options: What to export.
+
+    Returns:
+        The export, and the MetaGraphDef with the user's signatures and collections.
+
+    Raises:
+        ExportError: If the model or an option cannot be exported.
+        SignatureError: If a signature names what is not in the graph.
+    """
     check_model(model)
+    own = _with_own(model, "meta_graph_signatures", options.signatures)
     options = dataclasses.replace(
         options,
-        signatures=_with_own(model, "meta_graph_signatures", options.signatures),
+        signatures={**declared_signatures(model), **own},
         collections=_with_own(model, "meta_graph_collections", options.collections),
     )
     original = export_original(model, options)
     if original is not None:
-        return original, finish(original, options)
+        return original, _finished(original, options)
     exported, is_new = cached_meta_graph(model, options)
     if exported.unsupported and is_new:
         warnings.warn(
@@ -233,7 +249,16 @@ def _export(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
             "target=None if TensorFlow 2 is to read the file.",
             stacklevel=3,
         )
-    return exported, finish(exported, options)
+    return exported, _finished(exported, options)
+
+
+def _finished(exported: Exported, options: ExportOptions) -> Any:
+    """Finishes an export, and refuses signatures that no server would take."""
+    meta_graph_def = finish(exported, options)
+    signature_defs = meta_graph_def.signature_def
+    written = [key for key in options.signatures or () if key in signature_defs]
+    check_signatures(signature_defs, written)
+    return meta_graph_def
 
 
 def _with_own(
@@ -244,13 +269,26 @@ def _with_own(
     return {**(own() if callable(own) else {}), **(given or {})}
 
 
-def _values(
+def values_for(
     model: Any,
     exported: Exported,
     scope: str | None,
     checkpoint: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
-    """The values for the checkpoint, by their names in the exported graph."""
+    """The values for the checkpoint, by their names in the exported graph.
+
+    Args:
+        model: The model.
+        exported: Its export.
+        scope: The only scope that was exported, if so.
+        checkpoint: A checkpoint to take the values from, if not from the model.
+
+    Returns:
+        Tensors and arrays.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit the model.
+    """
     if checkpoint is None:
         values = take_snapshot({v.name: v.variable for v in exported.variables})
     else:

@@ -9,6 +9,12 @@ from typing import Any
 import keras
 
 from keras_metagraph.callbacks.cadence import Best, Cadence
+from keras_metagraph.callbacks.exporters import (
+    END,
+    EPOCH_END,
+    SAVE,
+    SavedModelExporter,
+)
 from keras_metagraph.checkpoint import names
 from keras_metagraph.checkpoint.background import BackgroundWork, wait_for_all
 from keras_metagraph.checkpoint.retention import Retention
@@ -41,6 +47,10 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     weights, optimizer, metrics, history and callbacks come out bit for bit as if it had
     not been killed. See the page "Resuming" for what data can be resumed.
 
+    With `saved_model_dir` it exports SavedModels too, as the exporters of `tf.estimator`
+    did: each in a directory called after the time, in seconds since 1970, where TF
+    Serving looks for versions. See the page "Serving".
+
     Args:
         filepath: Directory and base name of the checkpoints.
         monitor: Name of the metric that `save_best_only` looks at.
@@ -49,12 +59,14 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         mode: `"min"`, `"max"`, or `"auto"`: by the name and class of the metric.
         save_freq: `"epoch"`, or the number of batches between two saves.
         initial_value_threshold: What `monitor` must be better than at the first save.
-        max_to_keep: Number of checkpoints that are kept; None or 0 keeps all. Only
-            checkpoints of this base name are counted and removed.
+        max_to_keep: Number of checkpoints that are kept, and of SavedModels; None or 0
+            keeps all. Only checkpoints of this base name, and SavedModels that this
+            callback wrote, are counted and removed.
         keep_checkpoint_every_n_hours: Keeps one checkpoint in so many hours for ever.
         save_secs: Seconds between two saves, and a last one at the end of training,
             instead of every epoch.
-        signatures: Further signatures, as `export_meta_graph` takes them.
+        signatures: Further signatures, as `export_meta_graph` takes them; those of the
+            SavedModels, too.
         collections: Further collections, as `export_meta_graph` takes them.
         graphs: Which graphs are written: `"predict"`, `"eval"`, `"train"`.
         on_error: What a save that fails does: `"raise"` stops the training, `"warn"`
@@ -62,6 +74,12 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         resume: Whether checkpoints say where the training stands, and `fit` goes on
             from the newest one. Where there is none it begins.
         asynchronous: Whether saves are written in the background.
+        saved_model_dir: Directory of the SavedModels; None writes none.
+        saved_model_policy: When one is exported. `"latest"`: at every save. `"best"`:
+            when `monitor` has improved, at a save or the end of an epoch. `"final"`: at
+            the end of training.
+        saved_model_options: Further arguments of `save_saved_model`, such as
+            `{"assets_extra": {...}, "layout": "estimator"}`.
 
     Raises:
         CheckpointError: If an argument has a value that is not in this list. In `fit`,
@@ -93,6 +111,9 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         on_error: str = "raise",
         resume: bool = False,
         asynchronous: bool = True,
+        saved_model_dir: str | os.PathLike[str] | None = None,
+        saved_model_policy: str = "latest",
+        saved_model_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.filepath = names.check_filepath(filepath)
@@ -115,6 +136,14 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         self._cadence = Cadence(save_freq, save_secs)
         self.save_best_only = save_best_only
         self._best = Best(monitor, mode, initial_value_threshold)
+        self._exporter = SavedModelExporter(
+            saved_model_dir,
+            saved_model_policy,
+            Best(monitor, mode, initial_value_threshold),
+            max_to_keep,
+            signatures,
+            saved_model_options or {},
+        )
         self._epoch = 0
         self._batches = 0  # of all fits
         self._fit_batches = 0
@@ -146,12 +175,15 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Forgets the graph of an earlier `fit`, since the model may have changed."""
         self._finish_save()
+        self._finish_export()
         self._meta_graph = None
         self._saved_step = None
         self._fit_batches = 0
         self._first_step = _iterations(self.model)
         if self._is_chief():
             self._handled(self._refuse_other_training)
+        replays = self.resume or self._is_resumed_by_another()
+        self._exporter.begin(self.model, replays=replays)
         self._cadence.start()
         if self._run is not None:
             self._run.begin()
@@ -181,6 +213,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         """Saves, unless batches or seconds are counted."""
         if self._run is not None and self._run.end_epoch():
             return
+        self._export(EPOCH_END, logs)
         if self._cadence.per_epoch:
             self._save(EPOCH, None, logs)
 
@@ -189,10 +222,13 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
 
         Where batches are counted only to resume: the same program does nothing then.
         """
+        if self._fit_batches:
+            self._export(END, logs)
         counts_seconds = self._cadence.seconds is not None
         if (counts_seconds or self.resume) and self._fit_batches:
             self._save(TRAINING, None, logs)
         self._finish_save()
+        self._finish_export()
         if self._run is not None:
             self._run.end()
             self._run = None
@@ -210,6 +246,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
             "saved_step": self._saved_step,
             "best": self._best.best,
             "cadence": self._cadence.get_state(),
+            "exporter": self._exporter.get_state(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -224,6 +261,8 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         self._saved_step = state["saved_step"]
         self._best.best = state["best"]
         self._cadence.set_state(state["cadence"])
+        if "exporter" in state:  # Older checkpoints have none.
+            self._exporter.set_state(state["exporter"])
 
     def _find_run(self) -> ResumableRun:
         """Finds the checkpoint to go on from, and prepares to.
@@ -269,6 +308,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         # What is written knows of itself.
         self._best.accept(plain)
         self._saved_step = step
+        self._export(SAVE, logs)
         if self._is_chief() and step not in self._repeated:
             self._before_save = (best, saved_step)
             self._handled(
@@ -296,9 +336,11 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         shown = names.step_prefix(self.filepath, step)
         meta_graph, retention = self._meta_graph, self._retention
         message = f"\nEpoch {self._epoch + 1}: saved the model to {shown}"
-        verbose = self.verbose
+        verbose, exporter = self.verbose, self._exporter
 
         def write() -> None:
+            # A run that goes on from here does not export this step again.
+            exporter.settle()
             write_checkpoint(prefix, values, meta_graph, progress, retention=retention)
             if verbose:
                 print(message)
@@ -311,6 +353,30 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     def _finish_save(self) -> None:
         """Waits for the save that is under way, and for its error."""
         self._handled(self._work.wait, self._undo)
+
+    def _export(self, moment: str, logs: Mapping[str, Any] | None) -> None:
+        """Exports a SavedModel, if one is due."""
+        exporter, step = self._exporter, self._step()
+        if not exporter.is_on or exporter.has(step) or not self._is_chief():
+            return
+        self._finish_export()
+        plain = _plain(logs or {})
+        if exporter.is_due(moment, plain):
+            epoch, verbose = self._epoch, self.verbose
+
+            def report(path: str) -> None:
+                if verbose:
+                    print(f"\nEpoch {epoch + 1}: exported the model to {path}")
+
+            self._handled(
+                lambda: exporter.export(step, plain, self.asynchronous, report),
+                exporter.undo,
+                "SavedModel",
+            )
+
+    def _finish_export(self) -> None:
+        """Waits for the SavedModel that is being written, and for its error."""
+        self._handled(self._exporter.finish, self._exporter.undo, "SavedModel")
 
     def _undo(self) -> None:
         """Forgets a save that failed."""
@@ -375,7 +441,10 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         return bool(getattr(strategy.extended, "should_checkpoint", True))
 
     def _handled(
-        self, action: Callable[[], None], undo: Callable[[], None] = lambda: None
+        self,
+        action: Callable[[], None],
+        undo: Callable[[], None] = lambda: None,
+        what: str = "checkpoint",
     ) -> None:
         """Runs a part of a save; does with its error what the user chose."""
         try:
@@ -384,7 +453,7 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
             undo()
             if self.on_error == "raise" or not isinstance(error, MetaGraphError):
                 raise
-            warnings.warn(f"No checkpoint was written. {error}", stacklevel=5)
+            warnings.warn(f"No {what} was written. {error}", stacklevel=5)
 
 
 def _iterations(model: Any) -> int:

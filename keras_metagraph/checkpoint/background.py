@@ -51,15 +51,20 @@ class BackgroundWork:
         _UNDER_WAY.add(self._thread)
         self._thread.start()
 
+    def settle(self) -> None:
+        """Waits until the work is done, whatever comes of it; from any thread."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
     def wait(self) -> None:
         """Waits until the work is done.
 
         Raises:
             BaseException: What it raised.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.settle()
+        self._thread = None
         if self._errors:
             raise self._errors.pop()
 

@@ -76,12 +76,17 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def record_and_sync(path: str) -> FileRecord:
     """Forces a file to the disk, and measures it."""
+    sync_file(path)
+    return record_file(path)
+
+
+def sync_file(path: str) -> None:
+    """Forces a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return record_file(path)
 
 
 def publish(source: str, directory: str, published: list[str]) -> None:

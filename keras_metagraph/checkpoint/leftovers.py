@@ -39,7 +39,7 @@ def temporary_directory(target: str) -> Iterator[str]:
     os.mkdir(temporary)
     descriptor = None
     try:
-        descriptor = _lock(temporary)
+        descriptor = lock(temporary)
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -64,13 +64,13 @@ def abandoned(filepath: str) -> Iterator[tuple[str, str]]:
         if match is None or os.path.islink(path) or not os.path.isdir(path):
             continue
         base, step = names.split_step(match["base"])
-        if (base == series and step is not None) and _is_free(
+        if (base == series and step is not None) and is_free(
             path, int(match["process"])
         ):
             yield path, os.path.join(directory, match["base"])
 
 
-def _lock(path: str) -> int | None:
+def lock(path: str) -> int | None:
     """Locks a directory; returns its descriptor, or None if that is not possible."""
     if fcntl is None:
         return None
@@ -83,11 +83,19 @@ def _lock(path: str) -> int | None:
     return descriptor
 
 
-def _is_free(path: str, process: int) -> bool:
-    """Whether nobody writes there any more."""
+def is_free(path: str, process: int) -> bool:
+    """Whether nobody writes there any more.
+
+    Args:
+        path: A temporary directory.
+        process: The number of its writer's process.
+
+    Returns:
+        Whether nobody holds its lock; without locks, whether the process is gone.
+    """
     if fcntl is None:
         return not _is_alive(process)
-    descriptor = _lock(path)
+    descriptor = lock(path)
     if descriptor is None:
         return False
     os.close(descriptor)

@@ -115,7 +115,7 @@ def _write_files(
     try:
         files: dict[str, durable.FileRecord] = {}
         new = os.path.join(temporary, base)
-        _write_bundle(new, values)
+        write_bundle(new, values)
         for source in (names.data_path(new), names.index_path(new)):
             files[os.path.basename(source)] = durable.record_and_sync(source)
             durable.publish(source, directory, published)
@@ -145,8 +145,17 @@ def _write_files(
     return manifest
 
 
-def _write_bundle(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
-    """Writes the two files of a V2 checkpoint; neither of them holds its own name."""
+def write_bundle(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
+    """Writes the two files of a V2 checkpoint; neither of them holds its own name.
+
+    Args:
+        prefix: The prefix of their names.
+        values: Tensors, by their names in the checkpoint.
+
+    Raises:
+        ValueError: If there are none.
+        tf.errors.OpError: If they cannot be written.
+    """
     if not values:
         raise ValueError("there are no variables to save")
     with tf.device("/CPU:0"):

@@ -11,10 +11,21 @@ from keras_metagraph.export.captures import further_variables
 from keras_metagraph.export.collections import OWN, write_collections
 from keras_metagraph.export.description import describe
 from keras_metagraph.export.flat_model import FlatModel, PlacedGraph, flatten_model
+from keras_metagraph.export.main_op import (
+    MAIN_OP,
+    trace_main_op,
+    write_main_op,
+    write_train_op,
+)
 from keras_metagraph.export.meta_info import OLD_VERSION, write_meta_info
-from keras_metagraph.export.names import GLOBAL_STEP, NamedVariable, named_variables
+from keras_metagraph.export.names import (
+    NamedVariable,
+    identity,
+    is_global_step,
+    named_variables,
+)
 from keras_metagraph.export.op_list import write_op_list
-from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.options import GRAPHS, ExportOptions, SavedModelOptions
 from keras_metagraph.export.placeholders import placeholder_tensors
 from keras_metagraph.export.saver import add_group, add_saver
 from keras_metagraph.export.scoped import UNBOUND, in_scope, take_scope, without_scope
@@ -27,7 +38,9 @@ from keras_metagraph.export.signatures import (
     write_user_signatures,
 )
 from keras_metagraph.export.specs import NamedSpec
-from keras_metagraph.export.tracing import trace_model
+from keras_metagraph.export.supervised import METRIC_VALUES, trace_metric_values
+from keras_metagraph.export.tables import TableFile
+from keras_metagraph.export.tracing import TracedGraph, trace_model
 from keras_metagraph.graph.ir import Graph
 from keras_metagraph.graph.to_proto import graph_to_proto
 
@@ -44,8 +57,9 @@ class Exported:
         graph: The same graph, to look names up in.
         variables: What belongs into the checkpoint beside it.
         others: Of these what the model does not list, as the traces found it.
-        names: Names of all variables, by the id of the variable.
+        names: Names of all variables, by the id of the variable and by its `identity`.
         unsupported: What the TensorFlow that it is for cannot run, a line each.
+        files: Files that its tables read.
     """
 
     meta_graph_def: Any
@@ -54,6 +68,7 @@ class Exported:
     others: list[Any]
     names: dict[int, str]
     unsupported: list[str]
+    files: list[TableFile] = dataclasses.field(default_factory=list)
 
 
 def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
@@ -71,9 +86,16 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
         SignatureError: If the scope is not in the graph.
     """
     inputs, traced = trace_model(model, options)
+    saved_model = options.saved_model
+    names = None
+    if saved_model is not None:
+        traced += trace_main_op(saved_model.main_op)
+        if _reads_metrics(traced, saved_model):
+            traced.append(trace_metric_values(model))
+        names = saved_model.names
     known = named_variables(model)
     others = further_variables([each.trace for each in traced], known)
-    variables = named_variables(model, others)
+    variables = named_variables(model, others, names)
     flat = flatten_model(model, traced, variables, options)
     inside = {nodes.name for nodes in flat.variables}
     saved = [v for v in variables if v.name in inside and v.role != "metric"]
@@ -81,17 +103,37 @@ def build_meta_graph(model: Any, options: ExportOptions) -> Exported:
     if options.export_scope:
         flat = _scoped(meta_graph_def, flat, options.export_scope)
     else:
-        _write_signatures(meta_graph_def, flat)
+        layout = saved_model.layout if saved_model is not None else None
+        _write_signatures(meta_graph_def, flat, layout)
         graphs = {
-            placed.traced.key or "predict": _describe_graph(placed)
+            placed.traced.kind: _describe_graph(placed)
             for placed in flat.graphs
+            if placed.traced.kind in GRAPHS
         }
         description = describe(model, inputs, variables, graphs)
         _bytes(meta_graph_def, OWN).append(description)
     _write_state(meta_graph_def, flat)
+    if saved_model is not None:
+        _write_loading(meta_graph_def, flat, saved_model)
     _write_graph(meta_graph_def, flat.graph, options)
-    names = {id(v.variable): v.name for v in variables}
-    return Exported(meta_graph_def, flat.graph, saved, others, names, flat.unsupported)
+    return Exported(
+        meta_graph_def,
+        flat.graph,
+        saved,
+        others,
+        _names_by_id(variables),
+        flat.unsupported,
+        [table.file for table in flat.tables if table.file is not None],
+    )
+
+
+def _names_by_id(variables: Sequence[NamedVariable]) -> dict[int, str]:
+    """Names by the objects that the user may pass, and by what is in them."""
+    return {
+        key: each.name
+        for each in variables
+        for key in (id(each.variable), identity(each.variable))
+    }
 
 
 def finish(exported: Exported, options: ExportOptions) -> Any:
@@ -141,20 +183,34 @@ def _scoped(meta_graph_def: Any, flat: FlatModel, scope: str) -> FlatModel:
         if in_scope(variable.name, scope)
     ]
     tables = [
-        without_scope(name, scope)
-        for name in flat.table_initializers
-        if in_scope(name, scope)
+        dataclasses.replace(table, initializer=without_scope(table.initializer, scope))
+        for table in flat.tables
+        if in_scope(table.initializer, scope)
     ]
     return FlatModel(flat.graph, inside, [], tables, flat.unsupported)
 
 
-def _write_signatures(meta_graph_def: Any, flat: FlatModel) -> None:
+def _reads_metrics(traced: Sequence[TracedGraph], options: SavedModelOptions) -> bool:
+    """Whether a graph of a SavedModel gives the values of the metrics."""
+    kinds = {each.kind for each in traced}
+    return "eval" in kinds or ("train" in kinds and options.layout is not None)
+
+
+def _write_signatures(meta_graph_def: Any, flat: FlatModel, layout: str | None) -> None:
     """Writes the signatures of the exported graphs."""
     for placed in flat.graphs:
         traced = placed.traced
+        if traced.kind in (MAIN_OP, METRIC_VALUES):
+            continue
+        outputs = {**placed.outputs, **placed.further}
+        if layout is not None and placed.further:
+            loss = {key: out for key, out in placed.outputs.items() if key == "loss"}
+            outputs = {**loss, **placed.further}
         key = traced.key or DEFAULT_KEY
-        method = _METHODS[traced.kind]
-        write_signature(meta_graph_def, key, method, traced.feeds, placed.outputs)
+        method = traced.method_name or _METHODS[traced.kind]
+        write_signature(meta_graph_def, key, method, traced.feeds, outputs)
+        if layout is not None and traced.kind == "predict":
+            write_signature(meta_graph_def, "predict", method, traced.feeds, outputs)
 
 
 def _describe_graph(placed: PlacedGraph) -> dict[str, Any]:
@@ -191,7 +247,7 @@ def _write_state(meta_graph_def: Any, flat: FlatModel) -> None:
         ("trainable_variables", [v for v in saved if v.trainable]),
         ("local_variables", local),
         ("metric_variables", local),
-        ("global_step", [v for v in saved if v.name == GLOBAL_STEP]),
+        ("global_step", [v for v in saved if is_global_step(v.name, v.role)]),
     ):
         if variables:
             _bytes(meta_graph_def, key).extend(v.definition() for v in variables)
@@ -201,8 +257,9 @@ def _write_state(meta_graph_def: Any, flat: FlatModel) -> None:
     if local:
         reset = add_group(graph, "init_local", resets)
         _nodes(meta_graph_def, "local_init_op").append(reset)
-    if flat.table_initializers:
-        _nodes(meta_graph_def, "table_initializer").extend(flat.table_initializers)
+    if flat.tables:
+        tables = [table.initializer for table in flat.tables]
+        _nodes(meta_graph_def, "table_initializer").extend(tables)
     for placed in flat.graphs:
         if placed.traced.kind == "train":
             _nodes(meta_graph_def, "train_op").append(placed.run)
@@ -211,6 +268,24 @@ def _write_state(meta_graph_def: Any, flat: FlatModel) -> None:
                 _nodes(meta_graph_def, "losses").extend(losses)
     if saved:
         meta_graph_def.saver_def.CopyFrom(add_saver(graph, saved, resets))
+
+
+def _write_loading(
+    meta_graph_def: Any, flat: FlatModel, options: SavedModelOptions
+) -> None:
+    """Writes what a loader of SavedModels runs, and where it finds the train op."""
+    starts = [table.initializer for table in flat.tables]
+    starts += [v.initializer for v in flat.variables if v.role == "metric"]
+    for placed in flat.graphs:
+        if placed.traced.kind == MAIN_OP and placed.run is not None:
+            starts.append(placed.run)
+        if placed.traced.kind == "train" and placed.run is not None:
+            signature = meta_graph_def.signature_def[placed.traced.key]
+            write_train_op(meta_graph_def, placed.run, signature)
+    write_main_op(meta_graph_def, flat.graph, starts, options.main_op)
+    files = [f"{table.file.node}:0" for table in flat.tables if table.file]
+    if files:
+        _nodes(meta_graph_def, "asset_filepaths").extend(files)
 
 
 def _write_graph(meta_graph_def: Any, graph: Graph, options: ExportOptions) -> None:

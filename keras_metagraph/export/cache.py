@@ -6,6 +6,7 @@ with the same plain attributes and configs, compiled by the same call.
 
 import contextlib
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from typing import Any
 
 from keras_metagraph.export.assemble import Exported, build_meta_graph
 from keras_metagraph.export.names import optimizers_of
-from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.options import ExportOptions, SavedModelOptions
 from keras_metagraph.export.specs import STEPS, seen_data
 
-_KEPT = 4  # exports a model: with other options, from before a change
+_KEPT = 8  # exports a model: with other options, from before a change
 _PLAIN = bool | int | float | str | None
 # Attributes of a model that change while it is fitted.
 _VOLATILE = frozenset({"stop_training"})
@@ -24,6 +25,10 @@ _VOLATILE = frozenset({"stop_training"})
 _EXPORTS: "weakref.WeakKeyDictionary[Any, dict[str, Exported]]" = (
     weakref.WeakKeyDictionary()
 )
+# The last one that was no part of a SavedModel.
+_LAST: "weakref.WeakKeyDictionary[Any, Exported]" = weakref.WeakKeyDictionary()
+_NUMBERS: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()
+_COUNTER = itertools.count()
 
 
 def cached_meta_graph(model: Any, options: ExportOptions) -> tuple[Exported, bool]:
@@ -46,15 +51,16 @@ def cached_meta_graph(model: Any, options: ExportOptions) -> tuple[Exported, boo
         # Tracing builds optimizer and metrics.
         key = _fingerprint(model, options)
     exports[key] = exported
+    if options.saved_model is None:
+        _LAST[model] = exported
     while len(exports) > _KEPT:
         del exports[next(iter(exports))]
     return exported, is_new
 
 
 def last_export(model: Any) -> Exported | None:
-    """The export of a model that was made or used last."""
-    exports = _EXPORTS.get(model, {})
-    return next(reversed(exports.values()), None)
+    """The export of a model that was made or used last, as a graph of its own."""
+    return _LAST.get(model)
 
 
 @contextlib.contextmanager
@@ -102,7 +108,7 @@ def _attributes(owner: Any) -> list[Any]:
 def _options(options: ExportOptions) -> list[Any]:
     """The options that decide about the graph."""
     functions = {
-        key: id(value)
+        key: _number(value)
         for key, value in (options.signatures or {}).items()
         if callable(value)
     }
@@ -116,7 +122,22 @@ def _options(options: ExportOptions) -> list[Any]:
         options.clear_devices,
         options.strip_default_attrs,
         options.target,
+        _saved_model(options.saved_model),
     ]
+
+
+def _saved_model(options: SavedModelOptions | None) -> list[Any] | None:
+    """What decides about a graph of a SavedModel."""
+    if options is None:
+        return None
+    main_op = options.main_op
+    main_op = _number(main_op) if callable(main_op) else main_op
+    return [sorted(options.names.items()), main_op, options.layout]
+
+
+def _number(function: Any) -> int:
+    """A number that no other function has or will have, unlike its id."""
+    return _NUMBERS.setdefault(function, next(_COUNTER))
 
 
 def _objects(model: Any) -> Iterator[Any]:

@@ -6,16 +6,16 @@ tensors become constants, and large ones variables, for which a graph has no roo
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_metagraph.errors import ExportError
-from keras_metagraph.export.names import NamedVariable, node_name
+from keras_metagraph.export.names import NamedVariable, handles_of, node_name
 from keras_metagraph.export.nodes import const_node
 from keras_metagraph.export.scopes import layer_of
-from keras_metagraph.export.tables import add_table, table_type
+from keras_metagraph.export.tables import AddedTable, add_table, table_type
 from keras_metagraph.export.trace import Trace
 from keras_metagraph.graph.ir import Graph, TensorName
 
@@ -82,11 +82,11 @@ class Bound:
 
     Attributes:
         tensors: The tensor to take, by the id of what was captured.
-        table_initializers: Nodes that fill the lookup tables.
+        tables: The lookup tables.
     """
 
     tensors: dict[int, TensorName]
-    table_initializers: list[str]
+    tables: list[AddedTable]
 
     def of(self, trace: Trace) -> dict[str, TensorName]:
         """The tensors to take for the placeholders of one trace."""
@@ -119,23 +119,13 @@ def further_variables(
     return found
 
 
-def handles_of(variable: Any) -> Iterator[Any]:
-    """The resource handles of a Keras or TensorFlow variable.
-
-    A mirrored variable has one a replica; a trace captures the first.
-    """
-    held = getattr(variable, "value", variable)
-    held = variable if callable(held) else held
-    components = getattr(held, "values", None)
-    for component in components if isinstance(components, tuple | list) else [held]:
-        yield component.handle
-
-
 def bind_captures(
     graph: Graph,
     traces: Sequence[Trace],
     variables: Sequence[NamedVariable],
     model_name: str,
+    *,
+    tables_in_files: bool = False,
 ) -> Bound:
     """Adds tables and constants to a graph, and says what each capture becomes.
 
@@ -144,6 +134,7 @@ def bind_captures(
         traces: The traced graphs.
         variables: All variables, those that the traces found included.
         model_name: Name of the model; its scope is left out.
+        tables_in_files: Whether lookup tables read files, which lie beside the graph.
 
     Returns:
         The tensor for every capture.
@@ -166,8 +157,8 @@ def bind_captures(
                 graph.add(const_node(name, external.numpy(), external.dtype))
             elif kind := table_type(trace.graph, placeholder):
                 name = _new_name(graph, layer, "table")
-                filled = add_table(graph, name, external, kind)
-                bound.table_initializers.append(filled)
+                table = add_table(graph, name, external, kind, in_files=tables_in_files)
+                bound.tables.append(table)
             else:
                 unknown.append(f"in {layer or 'the model'}: {external!r}")
                 continue

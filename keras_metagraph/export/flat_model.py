@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from keras_metagraph.export.captures import bind_captures, copies_of, handles_of
+from keras_metagraph.export.captures import bind_captures, copies_of
 from keras_metagraph.export.downgrade import (
     downgrade,
     explain,
@@ -12,7 +12,7 @@ from keras_metagraph.export.downgrade import (
     strip_notes,
 )
 from keras_metagraph.export.flatten import Placed, place_trace
-from keras_metagraph.export.names import NamedVariable
+from keras_metagraph.export.names import NamedVariable, handles_of, node_name
 from keras_metagraph.export.op_list import strip_default_attributes
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.outputs import (
@@ -24,12 +24,24 @@ from keras_metagraph.export.outputs import (
 from keras_metagraph.export.placeholders import add_placeholders, placeholder_tensors
 from keras_metagraph.export.replicas import clear_placements, drop_copies
 from keras_metagraph.export.saver import add_group
+from keras_metagraph.export.supervised import (
+    METRIC_VALUES,
+    metric_values,
+    prediction_outputs,
+    read_before,
+    supervised_outputs,
+)
+from keras_metagraph.export.tables import AddedTable
 from keras_metagraph.export.trace import TracedOutput
 from keras_metagraph.export.tracing import TracedGraph
 from keras_metagraph.export.variables import VariableNodes, add_variable
 from keras_metagraph.graph.ir import Graph
 
-_RUN = {"train": "train/train_op", "eval": "eval/update_op"}
+_RUN = {
+    "train": "train/train_op",
+    "eval": "eval/update_op",
+    "main_op": "main_op/run",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +53,14 @@ class PlacedGraph:
         outputs: What it gives, by key.
         run: Name of the operation that takes the step, for train and eval.
         learning_rate: The learning rate of the next step, for train.
+        further: What its signature in a SavedModel gives besides.
     """
 
     traced: TracedGraph
     outputs: Outputs
     run: str | None
     learning_rate: TracedOutput | None = None
+    further: Outputs = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,14 +71,14 @@ class FlatModel:
         graph: The graph.
         variables: The variables in it.
         graphs: The traced graphs in it.
-        table_initializers: Nodes that fill its lookup tables.
+        tables: Its lookup tables.
         unsupported: What the TensorFlow that it is for cannot run, a line each.
     """
 
     graph: Graph
     variables: list[VariableNodes]
     graphs: list[PlacedGraph]
-    table_initializers: list[str]
+    tables: list[AddedTable]
     unsupported: list[str]
 
 
@@ -97,22 +111,30 @@ def flatten_model(
         others = [name for name, handle in trace.captures if id(handle) in copies]
         if others:
             drop_copies(trace.graph, others)
-    bound = bind_captures(graph, traces, needed, model.name)
-    graphs, layers = [], {}
+    bound = bind_captures(
+        graph,
+        traces,
+        needed,
+        model.name,
+        tables_in_files=options.saved_model is not None,
+    )
+    graphs, placements, layers = [], [], {}
     for each in traced:
         if each.kind not in _RUN:
             keep_functional(each.trace.graph)
         placed = place_trace(
             graph,
             each.trace,
-            prefix=f"{each.key}/" if each.key else "",
+            prefix=f"{node_name(each.key)}/" if each.key else "",
             model_name=model.name,
             arguments=[t for s in each.arguments for t in placeholder_tensors(s)],
             captures=bound.of(each.trace),
         )
         layers.update(placed.layers)
+        placements.append(placed)
         graphs.append(_with_outputs(graph, model, each, placed))
         graph.producer = max(graph.producer, each.trace.graph.producer)
+    graphs = _with_metrics(graph, model, graphs, placements)
     if any(len(list(handles_of(v.variable))) > 1 for v in needed):
         clear_placements(graph)
     unsupported = downgrade(graph) if options.target is not None else []
@@ -121,9 +143,7 @@ def flatten_model(
         _clear_devices(graph)
     if options.strip_default_attrs:
         strip_default_attributes(graph)
-    return FlatModel(
-        graph, nodes, graphs, bound.table_initializers, explain(unsupported, layers)
-    )
+    return FlatModel(graph, nodes, graphs, bound.tables, explain(unsupported, layers))
 
 
 def _is_needed(variable: NamedVariable, traced: Sequence[TracedGraph]) -> bool:
@@ -144,12 +164,35 @@ def _with_outputs(
 ) -> PlacedGraph:
     """Names what a placed graph gives, and the operation that takes its step."""
     if traced.kind not in _RUN:
+        if traced.kind == METRIC_VALUES:
+            return PlacedGraph(traced, metric_values(graph, placed), None)
         names = list(getattr(model, "output_names", ())) if not traced.key else []
         return PlacedGraph(traced, predict_outputs(graph, names, placed), None)
     outputs = step_outputs(graph, traced.key, placed)
     rate = learning_rate(graph, traced.key, placed)
     run = add_group(graph, _RUN[traced.kind], placed.effects)
     return PlacedGraph(traced, outputs, run, rate)
+
+
+def _with_metrics(
+    graph: Graph, model: Any, graphs: list[PlacedGraph], placements: list[Placed]
+) -> list[PlacedGraph]:
+    """Gives the steps of a SavedModel the values of the metrics, apart from updates."""
+    values = next((g.outputs for g in graphs if g.traced.kind == METRIC_VALUES), None)
+    if values is None:
+        return graphs
+    found = []
+    for each, placed in zip(graphs, placements, strict=True):
+        if each.run is not None and each.traced.kind != "main_op":
+            read_before(graph, values, placed.effects)
+            further = supervised_outputs(
+                graph, each.traced.key, placed, each.outputs, values
+            )
+            names = list(getattr(model, "output_names", ()))
+            further |= prediction_outputs(placed, names)
+            each = dataclasses.replace(each, further=further)
+        found.append(each)
+    return found
 
 
 def _clear_devices(graph: Graph) -> None:

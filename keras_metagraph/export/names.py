@@ -7,7 +7,7 @@ that comes out is kept in the exported file, so nobody has to guess it back.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -50,13 +50,17 @@ class NamedVariable:
     initial: float | None = None
 
 
-def named_variables(model: Any, others: Iterable[Any] = ()) -> list[NamedVariable]:
+def named_variables(
+    model: Any, others: Iterable[Any] = (), known: Mapping[int, str] | None = None
+) -> list[NamedVariable]:
     """Lists the variables of a model with the names that they get in a graph.
 
     Args:
         model: A built `keras.Model`.
         others: Further variables, as the trace of a train step finds them: those of
             a second optimizer, or variables that belong to no layer.
+        known: Names that variables have already, by their `identity`: in a SavedModel
+            all graphs read one checkpoint. No other variable gets one of these.
 
     Returns:
         Every variable once: weights, random seeds, the optimizer's, the metrics', the
@@ -66,7 +70,7 @@ def named_variables(model: Any, others: Iterable[Any] = ()) -> list[NamedVariabl
         >>> [v.name for v in named_variables(model)]
         ['dense/kernel', 'dense/bias', 'global_step', 'adam/learning_rate', ...]
     """
-    table = _Table()
+    table = _Table(known or {})
     names = _weight_names(model)
     trainable = {id(v) for v in model.trainable_variables}
     metrics = {id(v) for v in model.metrics_variables}
@@ -95,6 +99,11 @@ def named_variables(model: Any, others: Iterable[Any] = ()) -> list[NamedVariabl
     return table.variables
 
 
+def is_global_step(name: str, role: str) -> bool:
+    """Whether a variable counts the steps; another model's in a SavedModel may, too."""
+    return role == "optimizer" and _NUMBER.sub("", name) == GLOBAL_STEP
+
+
 def optimizers_of(model: Any) -> list[Any]:
     """The optimizers of a model, and those that they wrap or that they consist of."""
     main = getattr(model, "optimizer", None)
@@ -114,6 +123,23 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
     return list(getattr(optimizer, "optimizers", ())) if wrapped is None else [wrapped]
 
 
+def handles_of(variable: Any) -> Iterator[Any]:
+    """The resource handles of a Keras or TensorFlow variable.
+
+    A mirrored variable has one a replica; a trace captures the first.
+    """
+    held = getattr(variable, "value", variable)
+    held = variable if callable(held) else held
+    components = getattr(held, "values", None)
+    for component in components if isinstance(components, tuple | list) else [held]:
+        yield component.handle
+
+
+def identity(variable: Any) -> int:
+    """Tells variables apart: a Keras variable is that of TensorFlow inside it."""
+    return id(next(handles_of(variable)))
+
+
 def node_name(text: str) -> str:
     """Turns any text into a name that TensorFlow takes for a node.
 
@@ -129,10 +155,11 @@ def node_name(text: str) -> str:
 class _Table:
     """Collects variables, each one once and under a name of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[int, str]) -> None:
         self.variables: list[NamedVariable] = []
+        self._known = known
         self._seen: set[int] = set()
-        self._taken: set[str] = set()
+        self._taken = {name.lower() for name in known.values()}
         self._counts: dict[str, int] = {}
 
     def add(
@@ -149,7 +176,8 @@ class _Table:
         self._seen.add(id(variable))
         index = self._counts.get(role, 0)
         self._counts[role] = index + 1
-        name = self._free(node_name(name))
+        known = self._known.get(identity(variable)) if self._known else None
+        name = known or self._free(node_name(name))
         path = getattr(variable, "path", None) or variable.name
         self.variables.append(
             NamedVariable(name, variable, role, index, path, trainable, initial)

@@ -1,13 +1,45 @@
 """What a caller may ask of an export."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from keras_metagraph.errors import ExportError
 
 GRAPHS = ("predict", "eval", "train")
 TARGETS = ("1.15", None)
+
+
+@runtime_checkable
+class SignatureFunction(Protocol):
+    """A function with specs of what it takes, for a signature.
+
+    Attributes:
+        method_name: How servers call it: `"tensorflow/serving/classify"`.
+        inputs: Specs by input key.
+        function: Takes tensors by input key as keywords; gives them by output key.
+    """
+
+    method_name: str
+    inputs: Mapping[str, Any]
+    function: Callable[..., Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SavedModelOptions:
+    """What is different in a graph that is one of a SavedModel.
+
+    Attributes:
+        names: Names of variables in the other graphs, by `export.names.identity`: all
+            of them read one checkpoint.
+        main_op: What runs after a load, besides the initializers of tables and
+            metrics: a function without arguments, or the name of an operation.
+        layout: `"estimator"` for the signatures that Estimator wrote, or None.
+    """
+
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    main_op: Any = None
+    layout: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,7 +48,9 @@ class ExportOptions:
 
     Attributes:
         graphs: Which graphs are written: `"predict"`, `"eval"`, `"train"`.
-        signatures: Further signatures by key.
+        signatures: Further signatures by key: functions (`SignatureFunction`, or a
+            `tf.function` with an input signature), or what names tensors of the graph.
+            The key `serving_default` takes the place of the default signature.
         collections: Further collections by name.
         collection_list: The only collections to write; None writes all.
         inputs: Specs of the inputs, for models that do not know theirs.
@@ -28,6 +62,7 @@ class ExportOptions:
         clear_devices: Whether to remove devices.
         strip_default_attrs: Whether to remove attributes with default values.
         target: `"1.15"`, or None for the ops of this TensorFlow.
+        saved_model: What a graph of a SavedModel has besides.
 
     Raises:
         ExportError: If an option has a value that is not in this list.
@@ -45,6 +80,7 @@ class ExportOptions:
     clear_devices: bool = False
     strip_default_attrs: bool = False
     target: str | None = "1.15"
+    saved_model: SavedModelOptions | None = None
 
     def __post_init__(self) -> None:
         unknown = [graph for graph in self.graphs if graph not in GRAPHS]

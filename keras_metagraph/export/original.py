@@ -8,8 +8,9 @@ from typing import Any
 from tensorflow.core.framework import variable_pb2
 
 from keras_metagraph.export.assemble import Exported
-from keras_metagraph.export.names import NamedVariable
+from keras_metagraph.export.names import NamedVariable, identity
 from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.original_loading import complete_for_loader
 from keras_metagraph.export.scoped import UNBOUND, in_scope, take_scope, without_scope
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
@@ -61,13 +62,19 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
         for node in meta_graph_def.graph_def.node:
             node.device = ""
     graph = graph_from_proto(meta_graph_def.graph_def)
+    if options.saved_model is not None:
+        complete_for_loader(meta_graph_def, graph, model, options)
     if options.export_scope:
         _reduce(meta_graph_def, graph, options.export_scope)
     variables = [
         NamedVariable(name, value, "weight", index, name)
         for index, (name, value) in enumerate(values.items())
     ]
-    names = {id(v): name for name, v in model.meta_graph.variables.items()}
+    names = {
+        key: name
+        for name, variable in model.meta_graph.variables.items()
+        for key in (id(variable), identity(variable))
+    }
     return Exported(meta_graph_def, graph, variables, [], names, [])
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import struct_pb2
 
 from keras_metagraph.export.nodes import make_node
 from keras_metagraph.export.specs import NamedSpec
@@ -44,9 +45,13 @@ def fill_tensor_info(info: Any, names: list[str], spec: Any) -> None:
 
     Args:
         info: The `TensorInfo` to fill.
-        names: The tensor's name; of a sparse one indices, values and shape.
+        names: The tensor's name; of a sparse one indices, values and shape; of a
+            ragged one its values and row splits.
         spec: Its spec.
     """
+    if isinstance(spec, tf.RaggedTensorSpec):
+        _fill_ragged(info, names, spec)
+        return
     info.dtype = tf.as_dtype(spec.dtype).as_datatype_enum
     info.tensor_shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
     if isinstance(spec, tf.SparseTensorSpec):
@@ -55,6 +60,21 @@ def fill_tensor_info(info: Any, names: list[str], spec: Any) -> None:
         info.coo_sparse.dense_shape_tensor_name = names[2]
     else:
         info.name = names[0]
+
+
+def _fill_ragged(info: Any, names: list[str], spec: Any) -> None:
+    """Describes a ragged tensor: its spec as TensorFlow writes it, and its parts."""
+    described = info.composite_tensor.type_spec
+    described.type_spec_class = struct_pb2.TypeSpecProto.RAGGED_TENSOR_SPEC
+    described.type_spec_class_name = "RaggedTensorSpec"
+    state = described.type_state.tuple_value.values
+    state.add().tensor_shape_value.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+    state.add().tensor_dtype_value = tf.as_dtype(spec.dtype).as_datatype_enum
+    state.add().int64_value = spec.ragged_rank
+    state.add().tensor_dtype_value = spec.row_splits_dtype.as_datatype_enum
+    parts = tf.nest.flatten(spec, expand_composites=True)
+    for name, part in zip(names, parts, strict=True):
+        fill_tensor_info(info.composite_tensor.components.add(), [name], part)
 
 
 def _parts(leaf: NamedSpec) -> list[tuple[str, Any]]:

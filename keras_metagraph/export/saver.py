@@ -1,13 +1,35 @@
 """The saver of an exported graph, as `tf.train.Saver` builds it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from keras_metagraph.export.nodes import const_node, make_node
-from keras_metagraph.export.variables import VariableNodes
-from keras_metagraph.graph.ir import Graph
+from keras_metagraph.graph.ir import Graph, Node
+
+
+class Saveable(Protocol):
+    """A variable for the saver."""
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Type of its value."""
+
+    @property
+    def read(self) -> str:
+        """Name of the node that reads it."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the checkpoint."""
+
+    @property
+    def slice_spec(self) -> str:
+        """Which part of the tensor of that name it is; empty for all of it."""
+
+    def assign_node(self, scope: str, suffix: str, value: str) -> Node:
+        """A node that gives it a value, in a scope and named with a suffix."""
 
 
 def add_group(graph: Graph, name: str, members: Iterable[str]) -> str:
@@ -18,24 +40,24 @@ def add_group(graph: Graph, name: str, members: Iterable[str]) -> str:
 
 
 def add_saver(
-    graph: Graph, variables: Sequence[VariableNodes], also: Iterable[str] = ()
+    graph: Graph, variables: Sequence[Saveable], also: Iterable[str] = ()
 ) -> Any:
     """Adds the nodes that save and restore variables.
 
     Args:
         graph: The graph, with the variables in it.
-        variables: What is saved and restored, under its own names.
+        variables: What is saved and restored.
         also: Nodes to run with each restore: initializers of what is not saved, so
             that everything can be run after it.
 
     Returns:
         The `SaverDef` for them.
     """
-    scope = graph.unique_name("save")
+    scope = _free_scope(graph, "save")
     filename = _add_filename(graph, scope)
-    names = [variable.name for variable in variables]
+    names = [variable.key for variable in variables]
     dtypes = [variable.dtype for variable in variables]
-    slices = [""] * len(names)
+    slices = [variable.slice_spec for variable in variables]
     for op in ("SaveV2", "RestoreV2"):
         inside = f"{scope}/{op}"
         graph.add(const_node(f"{inside}/tensor_names", names, tf.string))
@@ -64,6 +86,16 @@ def add_saver(
     )
 
 
+def _free_scope(graph: Graph, name: str) -> str:
+    """The name, or the next `name_1`, in which there is no node."""
+    taken = {node.partition("/")[0] for node in graph.nodes}
+    candidate, count = name, 0
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
+
+
 def _add_filename(graph: Graph, scope: str) -> str:
     """Adds what the checkpoint's prefix is fed to."""
     graph.add(const_node(f"{scope}/filename/input", "model"))
@@ -81,9 +113,7 @@ def _add_filename(graph: Graph, scope: str) -> str:
     return f"{scope}/Const"
 
 
-def _add_restores(
-    graph: Graph, scope: str, variables: Sequence[VariableNodes]
-) -> list[str]:
+def _add_restores(graph: Graph, scope: str, variables: Sequence[Saveable]) -> list[str]:
     """Adds what assigns each restored tensor to its variable."""
     assigns = []
     for index, variable in enumerate(variables):
@@ -94,12 +124,7 @@ def _add_restores(
             [f"{scope}/RestoreV2:{index}"],
             T=variable.dtype,
         )
-        assign = make_node(
-            f"{scope}/AssignVariableOp{suffix}",
-            "AssignVariableOp",
-            [variable.name, restored.name],
-            dtype=variable.dtype,
-        )
         graph.add(restored)
+        assign = variable.assign_node(scope, suffix, restored.name)
         assigns.append(graph.add(assign).name)
     return assigns

@@ -13,6 +13,8 @@ from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.op_defs import op_def, output_type
 
 PREDICT = "tensorflow/serving/predict"
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
 TRAIN = "tensorflow/supervised/training"
 EVAL = "tensorflow/supervised/eval"
 
@@ -28,6 +30,7 @@ def write_signature(
 ) -> None:
     """Writes a signature of placeholders and outputs."""
     signature = meta_graph_def.signature_def[key]
+    signature.Clear()  # the user's own takes the place of the default signature
     signature.method_name = method_name
     for name, leaf in inputs.items():
         tensors = [str(tensor) for tensor in placeholder_tensors(leaf)]
@@ -53,6 +56,7 @@ def write_user_signatures(
     findings: list[str] = []
     for key, value in signatures.items():
         signature = meta_graph_def.signature_def[key]
+        signature.Clear()
         if hasattr(value, "SerializeToString"):
             signature.ParseFromString(value.SerializeToString())
             for side in (signature.inputs, signature.outputs):

@@ -142,7 +142,7 @@ def input_specs(model: Any, given: Any = None) -> Any:
     structure = _input_structure(model) if given is None else given
     structure = tf.nest.map_structure(to_spec, structure)
     names = _leaf_names(structure, _input_names(model, structure))
-    return _named(structure, names, set())
+    return name_leaves(structure, names, set())
 
 
 def _input_structure(model: Any) -> Any:
@@ -187,7 +187,7 @@ def step_input_specs(model: Any, step: str, inputs: Any) -> Any:
     if data is None or _fits(data[0], plain):
         return inputs
     names = [f"{step}_input"] * len(tf.nest.flatten(data[0]))
-    return _named(data[0], _leaf_names(data[0], names), set())
+    return name_leaves(data[0], _leaf_names(data[0], names), set())
 
 
 def _fits(data: Any, specs: Any) -> bool:
@@ -290,7 +290,7 @@ def _labels(structure: Any, scope: str, model: Any, used: set[str]) -> Any:
         if len(outputs) != len(flat):
             outputs = [str(place) for place in range(len(flat))]
         names = [f"{scope}/{n}" for n in _leaf_names(structure, outputs)]
-    return _named(structure, names, used)
+    return name_leaves(structure, names, used)
 
 
 def _expected_labels(model: Any, outputs: Any) -> Any:
@@ -354,7 +354,7 @@ def structure_paths(structure: Any) -> list[tuple[Any, ...]]:
     return [(key, *rest) for key, value in items for rest in structure_paths(value)]
 
 
-def _named(structure: Any, names: list[str], used: set[str]) -> Any:
+def name_leaves(structure: Any, names: list[str], used: set[str]) -> Any:
     """Gives the leaves names that nodes can have, each one once."""
     specs = []
     for spec, name in zip(tf.nest.flatten(structure), names, strict=True):

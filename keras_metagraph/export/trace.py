@@ -7,6 +7,7 @@ runs no op: no weight, seed or metric changes.
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,10 +18,14 @@ from keras_metagraph.errors import ExportError
 from keras_metagraph.export.fused import fused_steps
 from keras_metagraph.export.inline import inline_calls
 from keras_metagraph.export.names import named_variables, optimizers_of
+from keras_metagraph.export.options import SignatureFunction
 from keras_metagraph.export.scopes import MarkedNames
 from keras_metagraph.export.specs import structure_paths
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
+
+PREDICTIONS = "predictions/"
+"""Where a step has its predictions among its logs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,28 +85,38 @@ def trace_predict(model: Any, inputs: Any) -> Trace:
     Returns:
         The traced graph.
     """
+    call = inference_call(model)
+
+    def predict(x: Any) -> tuple[Any, None, None]:
+        return call(x), None, None
+
+    return _trace(predict, (inputs,), f"the call of model {model.name!r}")
+
+
+def inference_call(model: Any) -> Callable[..., Any]:
+    """`model(x, training=False)`; without the argument for a call that has none."""
     parameters = inspect.signature(model.call).parameters.values()
     takes_training = any(
         p.name == "training" or p.kind is inspect.Parameter.VAR_KEYWORD
         for p in parameters
     )
-
-    def predict(x: Any) -> tuple[Any, None, None]:
-        return (model(x, training=False) if takes_training else model(x)), None, None
-
-    return _trace(predict, (inputs,), f"the call of model {model.name!r}")
+    return functools.partial(model, training=False) if takes_training else model
 
 
-def trace_step(model: Any, step: str, data: tuple[Any, ...]) -> Trace:
+def trace_step(
+    model: Any, step: str, data: tuple[Any, ...], *, predictions: bool = False
+) -> Trace:
     """Traces one of the model's steps.
 
     Args:
         model: A compiled model.
         step: `"train_step"` or `"test_step"`.
         data: Specs of `(x, y, sample_weight)`; None for what there is not.
+        predictions: Whether what the loss is computed of is returned, too.
 
     Returns:
-        The traced graph. Its outputs are the step's logs.
+        The traced graph. Its outputs are the step's logs, and under `PREDICTIONS` what
+        the model predicts.
     """
     while len(data) > 1 and data[-1] is None:
         data = data[:-1]
@@ -114,6 +129,11 @@ def trace_step(model: Any, step: str, data: tuple[Any, ...]) -> Trace:
         optimizers = optimizers_of(model) if trains else []
         with _losses_of(model) as losses, fused_steps(optimizers, weights):
             logs = getattr(model, step)(batch)
+        predicted = losses.get("predictions") if predictions else None
+        if predicted is not None and all(
+            map(_is_tensor_here, tf.nest.flatten(predicted))
+        ):
+            logs = {**logs, PREDICTIONS: predicted}
         return logs, _batch_loss(losses, logs), rate
 
     return _trace(run, data, f"{step} of model {model.name!r}")
@@ -123,7 +143,8 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
     """Traces a function of the user for a signature.
 
     Args:
-        function: A `tf.function` with an input signature, or a concrete function.
+        function: A `SignatureFunction`, a `tf.function` with an input signature, or a
+            concrete function.
         what: How to call it in an error.
 
     Returns:
@@ -132,6 +153,15 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
     Raises:
         ExportError: If the function does not say what it takes.
     """
+    if isinstance(function, SignatureFunction):
+        keyed = dict(function.inputs)
+
+        def call_by_key(*tensors: Any) -> tuple[Any, None, None]:
+            by_key = dict(zip(keyed, tensors, strict=True))
+            return dict(function.function(**by_key)), None, None
+
+        trace = _trace(call_by_key, tuple(keyed.values()), f"signature {what!r}")
+        return keyed, trace
     concrete = function
     if hasattr(function, "get_concrete_function"):
         if getattr(function, "input_signature", None) is None:
@@ -220,7 +250,7 @@ def _spec(tensor: Any) -> Any:
 
 @contextlib.contextmanager
 def _losses_of(model: Any) -> Iterator[dict[str, Any]]:
-    """Notes what `compute_loss` returns and what the metric called loss is fed.
+    """Notes what `compute_loss` takes and returns, and what the metric loss is fed.
 
     The step's logs hold the metric's running mean; the loss of the batch passes by
     only here.
@@ -228,7 +258,11 @@ def _losses_of(model: Any) -> Iterator[dict[str, Any]]:
     noted: dict[str, Any] = {}
 
     def note_result(key: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        takes = inspect.signature(method)
+
         def noting(*args: Any, **kwargs: Any) -> Any:
+            given = takes.bind_partial(*args, **kwargs).arguments
+            noted["predictions"] = given.get("y_pred")
             noted[key] = method(*args, **kwargs)
             return noted[key]
 

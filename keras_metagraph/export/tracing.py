@@ -2,19 +2,20 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_metagraph.errors import ExportError
+from keras_metagraph.errors import ExportError, SignatureError
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.placeholders import named_leaves, plain_specs
 from keras_metagraph.export.specs import (
     NamedSpec,
     input_specs,
     label_specs,
+    name_leaves,
     step_input_specs,
 )
 from keras_metagraph.export.trace import (
@@ -39,6 +40,7 @@ class TracedGraph:
         inputs: Placeholders of the inputs, by key.
         labels: Those of the labels, by key.
         sample_weight: Those of the sample weights, by key.
+        method_name: How servers call a signature; None for predict.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class TracedGraph:
     inputs: dict[str, NamedSpec]
     labels: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
     sample_weight: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
+    method_name: str | None = None
 
     @property
     def feeds(self) -> dict[str, NamedSpec]:
@@ -68,6 +71,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
 
     Raises:
         ExportError: If the model cannot be traced.
+        SignatureError: If a signature has the key of a step.
     """
     inputs = input_specs(model, options.inputs)
     predict = trace_predict(model, plain_specs(inputs))
@@ -96,6 +100,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 model,
                 _STEPS[kind],
                 (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
+                predictions=_is_of_estimator(options),
             )
         except ExportError as error:
             if not _cannot_run(model, _STEPS[kind]):
@@ -118,8 +123,13 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 _by_key(weights, step_inputs, whole=True),
             )
         )
-    graphs += _traced_signatures(options.signatures or {})
+    graphs += trace_signatures(options.signatures or {}, steps)
     return inputs, graphs
+
+
+def _is_of_estimator(options: ExportOptions) -> bool:
+    """Whether the steps of a SavedModel have the outputs that Estimator's had."""
+    return options.saved_model is not None and options.saved_model.layout is not None
 
 
 def check_model(model: Any) -> None:
@@ -175,14 +185,40 @@ def _by_key(
     return found
 
 
-def _traced_signatures(signatures: Mapping[str, Any]) -> list[TracedGraph]:
-    """Traces the signatures that are functions."""
-    graphs = []
+def trace_signatures(
+    signatures: Mapping[str, Any], steps: Sequence[str] = ()
+) -> list[TracedGraph]:
+    """Traces the signatures that are functions.
+
+    Args:
+        signatures: Signatures by key; those that are no functions are left out.
+        steps: Keys of steps, which have signatures of their own.
+
+    Returns:
+        The graphs, each in the scope of its key.
+
+    Raises:
+        ExportError: If a function cannot be traced.
+        SignatureError: If a signature has the key of a step.
+    """
+    taken = [key for key in steps if callable(signatures.get(key))]
+    if taken:
+        raise SignatureError(
+            f"The {' and '.join(taken)} graph has a signature of this name itself.",
+            fix="take another key, or leave that graph out with graphs=.",
+        )
+    graphs, used = [], set[str]()
     for key, function in signatures.items():
         if not callable(function):
             continue
         specs, trace = trace_function(function, key)
-        feeds = {name: NamedSpec(f"{key}/{name}", spec) for name, spec in specs.items()}
-        arguments = tuple(feeds.values())
-        graphs.append(TracedGraph("signature", key, trace, arguments, feeds))
+        names = [f"{key}/{name}" for name in specs]
+        leaves = name_leaves(list(specs.values()), names, used)
+        feeds = dict(zip(specs, leaves, strict=True))
+        method = getattr(function, "method_name", None)
+        graphs.append(
+            TracedGraph(
+                "signature", key, trace, tuple(leaves), feeds, method_name=method
+            )
+        )
     return graphs

@@ -16,7 +16,7 @@ from tensorflow.core.framework.variable_pb2 import VariableDef
 
 from keras_metagraph.export.names import NamedVariable
 from keras_metagraph.export.nodes import const_node, make_node
-from keras_metagraph.graph.ir import Graph
+from keras_metagraph.graph.ir import Graph, Node
 
 _LARGEST_CONSTANT = 16
 _LARGEST_INSPECTED = 1 << 16
@@ -44,6 +44,22 @@ class VariableNodes:
     def read(self) -> str:
         """Name of the node that reads it."""
         return f"{self.name}/Read/ReadVariableOp"
+
+    @property
+    def key(self) -> str:
+        """Its name in the checkpoint."""
+        return self.name
+
+    @property
+    def slice_spec(self) -> str:
+        """Empty: the checkpoint has all of it in one tensor."""
+        return ""
+
+    def assign_node(self, scope: str, suffix: str, value: str) -> Node:
+        """A node that gives it a value."""
+        name = f"{scope}/AssignVariableOp{suffix}"
+        inputs = [self.name, value]
+        return make_node(name, "AssignVariableOp", inputs, dtype=self.dtype)
 
     @property
     def initializer(self) -> str:

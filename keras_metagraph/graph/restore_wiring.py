@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.passes.inline_calls import inline_calls
 
 MetaGraphDef = Any
 
 _RESTORE_OPS = frozenset({"RestoreV2", "Restore", "RestoreSlice"})
 _ASSIGN_OPS = frozenset({"Assign", "AssignVariableOp"})
-_PASSED = frozenset({"Identity", "RefIdentity", "Reshape"})
+_PASSED = frozenset({"Identity", "IdentityN", "RefIdentity", "Reshape"})
 _RESTORE_ALL = re.compile(r"(?:^|/)save(?:_\d+)?/restore_all$")
 
 
@@ -61,13 +62,16 @@ def restored_variables(
         if the graph has no saver.
     """
     found: dict[str, Restored] = {}
-    for root in _restore_operations(meta_graph_def, graph):
+    roots = _restore_operations(meta_graph_def, graph)
+    # TensorFlow 2 restores in a function.
+    graph = inline_calls(graph, roots).graph
+    for root in roots:
         for node in _restoring_assigns(graph, root):
             source = _source(graph, node.inputs[1])
             if source is None:
                 continue
             reader, index, reshape = source
-            key = _string_at(graph, _input(reader, 1), index)
+            key = _key(graph, reader, index)
             if not key:
                 continue
             part = parse_slice(key, _string_at(graph, _input(reader, 2), index))
@@ -76,6 +80,24 @@ def restored_variables(
         if found:
             break
     return found
+
+
+def restored_key(graph: Graph, tensor: TensorName) -> str:
+    """The key of the checkpoint that a tensor is read from.
+
+    Args:
+        graph: The graph.
+        tensor: A tensor.
+
+    Returns:
+        The key; empty if the tensor is something else, or a slice.
+    """
+    source = _source(graph, tensor)
+    if source is None:
+        return ""
+    reader, index, _ = source
+    part = _string_at(graph, _input(reader, 2), index)
+    return "" if part else _key(graph, reader, index)
 
 
 def parse_slice(name: str, text: str) -> Slice | None:
@@ -147,8 +169,18 @@ def _source(graph: Graph, tensor: TensorName) -> tuple[Node, int, bool] | None:
         if node.op not in _PASSED or not node.inputs:
             return None
         reshape = reshape or node.op == "Reshape"
-        tensor = node.inputs[0]
+        tensor = _passed(node, tensor.index)
     return None
+
+
+def _passed(node: Node, index: int) -> TensorName:
+    """The input that a node passes on as one of its outputs."""
+    return node.inputs[index if node.op == "IdentityN" else 0]
+
+
+def _key(graph: Graph, reader: Node, index: int) -> str:
+    """The key that a node reads for one of its outputs."""
+    return _string_at(graph, _input(reader, 1), index)
 
 
 def _through(graph: Graph, tensor: TensorName) -> str:
@@ -157,7 +189,7 @@ def _through(graph: Graph, tensor: TensorName) -> str:
         node = graph.nodes.get(tensor.node)
         if node is None or node.op not in _PASSED or not node.inputs:
             break
-        tensor = node.inputs[0]
+        tensor = _passed(node, tensor.index)
     return tensor.node
 
 

@@ -15,6 +15,7 @@ from tensorflow.core.framework.variable_pb2 import VariableDef
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.object_graph import trainable_variables
 from keras_metagraph.graph.restore_wiring import Restored, Slice, restored_variables
 
 MetaGraphDef = Any
@@ -81,7 +82,7 @@ def graph_variables(
     members = _Members(meta_graph_def, {node.name for node in nodes})
     restored = restored_variables(meta_graph_def, graph)
     initializers = _initializers(graph, members)
-    return {
+    variables = {
         node.name: _variable(
             node,
             members,
@@ -90,6 +91,10 @@ def graph_variables(
         )
         for node in nodes
     }
+    keys = {name: stored.key for name, stored in restored.items()}
+    for name in trainable_variables(meta_graph_def, graph, keys) & variables.keys():
+        variables[name] = dataclasses.replace(variables[name], trainable=True)
+    return variables
 
 
 def _variable(

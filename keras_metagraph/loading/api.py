@@ -16,6 +16,10 @@ from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.loading.legacy import KERAS, LegacyOptions, load_legacy
 from keras_metagraph.loading.legacy_keras.api import load_legacy_keras
+from keras_metagraph.loading.legacy_keras.saved_model import (
+    keras2_objects,
+    load_keras2_saved_model,
+)
 from keras_metagraph.loading.own import is_own, load_own
 from keras_metagraph.loading.variable_map import VariableMap
 
@@ -63,8 +67,9 @@ def load_from_meta_graph(
             schedule included, and that minimizes the graph's own loss.
         safe_mode: Whether to refuse ops that touch files, network or Python, and
             Python code in configs.
-        rebuild: `"config"` (own files: from the Keras config), `"graph"` (from the
-            graph), or `"auto"`: the first of the two that fits.
+        rebuild: `"config"` (own files, and SavedModels of Keras 2: from the Keras
+            config), `"graph"` (from the graph), or `"auto"`: the first of the two that
+            fits. Where a caller names parts of the graph, it is `"graph"`.
         inputs: Tensor names by input name, or a list of tensor names; inferred from
             signatures, collections and placeholders by default.
         outputs: The same for outputs.
@@ -137,13 +142,34 @@ def load_from_meta_graph(
         ema=ema,
     )
     own = is_own(meta_graph_def)
+    if rebuild == "graph":
+        return load_legacy(export, meta_graph_def, options)
+    keras2 = {} if own else keras2_objects(export, meta_graph_def)
+    if keras2 and (rebuild == "config" or not options.names_parts):
+        try:
+            return load_keras2_saved_model(
+                export,
+                meta_graph_def,
+                keras2,
+                custom_objects,
+                compile=bool(compile),
+                safe_mode=safe_mode,
+            )
+        except MetaGraphError as error:
+            if rebuild == "config":
+                raise
+            warnings.warn(
+                "The functions of the SavedModel are loaded, and not the Keras model "
+                f"that it was: {error}",
+                stacklevel=2,
+            )
     if rebuild == "config" and not own:
         raise FormatError(
-            f"{export.path} was not written by keras_metagraph, so it has no Keras "
-            'config. Received: rebuild="config".',
+            f"{export.path} was not written by keras_metagraph or by model.save of "
+            'Keras 2, so it has no Keras config. Received: rebuild="config".',
             fix='pass rebuild="auto" or rebuild="graph".',
         )
-    if not own or rebuild == "graph":
+    if not own:
         return load_legacy(export, meta_graph_def, options)
     try:
         return load_own(

@@ -17,6 +17,8 @@ from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface, infer_interface
+from keras_metagraph.loading.infer.signatures import signature_defs
+from keras_metagraph.loading.initializers import main_ops, self_contained
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph, symbolic_inputs
 from keras_metagraph.loading.model import MetaGraphModel
 from keras_metagraph.loading.report import LoadReport
@@ -27,14 +29,11 @@ from keras_metagraph.loading.restoration import (
     restore,
 )
 from keras_metagraph.loading.variable_map import VariableMap
-from keras_metagraph.loading.vocabularies import inline_vocabularies
 from keras_metagraph.training.train_op import TrainOp
 
 KERAS = "keras"
 """Says that a Keras optimizer goes on, in the place of the graph's train op."""
 _UNUSED_INPUT = "unused_input"
-# TF1 loader: what a SavedModel runs after restoring its variables.
-_MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +52,16 @@ class LegacyOptions:
     signature: str | None = None
     variable_map: VariableMap | None = None
     ema: bool = False
+
+    @property
+    def names_parts(self) -> bool:
+        """Whether the caller chose parts of the graph, which no Keras config has."""
+        own = {"compile", "safe_mode"}
+        return any(
+            getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in own
+        )
 
 
 def load_legacy(
@@ -75,7 +84,7 @@ def load_legacy(
         UntrustedContentError: If the model needs ops that are not run.
     """
     check_structure(meta_graph_def)
-    meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
+    meta_graph_def = self_contained(meta_graph_def, export)
     source = graph_from_proto(meta_graph_def.graph_def)
     variables = graph_variables(meta_graph_def, source)
     interface = _interface(meta_graph_def, source, variables, options)
@@ -84,7 +93,8 @@ def load_legacy(
         source = graph_from_proto(meta_graph_def.graph_def)
         interface.inputs = {_UNUSED_INPUT: f"{_UNUSED_INPUT}:0"}
     graph = repair(source)
-    needs = Needs.of(graph, interface)
+    signatures = signature_defs(meta_graph_def)
+    needs = Needs.of(graph, interface, [*signatures.values()])
     if options.safe_mode:
         require_safe(graph.subgraph(needs.forward))
     restored = restore(
@@ -97,6 +107,7 @@ def load_legacy(
         interface,
         LoadReport.of(interface, restored),
         graph,
+        options.safe_mode,
     )
     model.attach(handle)
     _fill(model, restored)
@@ -178,10 +189,8 @@ def _fill(model: MetaGraphModel, restored: Restoration) -> None:
             for name in restored.initialized
         }
         island.assign(model.meta_graph.executor.run(starts))
-    collections = model.meta_graph.collections
-    for name in _MAIN_OP_COLLECTIONS:
-        for operation in collections.get(name, []):
-            _run_main_op(model, operation)
+    for operation in main_ops(model.meta_graph.meta_graph_def):
+        _run_main_op(model, operation)
 
 
 def _run_main_op(model: MetaGraphModel, operation: str) -> None:

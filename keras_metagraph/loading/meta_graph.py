@@ -1,7 +1,7 @@
 """`model.meta_graph`: the graph behind a loaded model."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -19,9 +19,15 @@ from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.layers.island import Island
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.infer.analysis import GraphAnalysis
+from keras_metagraph.loading.infer.signatures import (
+    TRAINING_METHOD,
+    signature_defs,
+    train_ops,
+)
 from keras_metagraph.loading.infer.updates import Training
 from keras_metagraph.loading.optimizers import TrainingPhase, keras_optimizers
 from keras_metagraph.loading.report import LoadReport
+from keras_metagraph.loading.signatures import LoadedSignature
 from keras_metagraph.session.executor import SessionExecutor, cone
 from keras_metagraph.training.graph_loss import GraphLoss, LossStep
 from keras_metagraph.training.optimizers import OptimizerGroup
@@ -73,12 +79,14 @@ class LoadedMetaGraph:
         interface: Interface,
         report: LoadReport | None = None,
         graph: Graph | None = None,
+        safe_mode: bool = True,
     ) -> None:
         self.meta_graph_def = meta_graph_def
         self.interface = interface
         self.variables = dict(variables)
         self.report = report
         self._graph = graph
+        self._safe_mode = safe_mode
         self._optimizer: Any = None
         self._phases: tuple[TrainingPhase, ...] = ()
 
@@ -115,6 +123,7 @@ class LoadedMetaGraph:
             self.graph,
             {name: variable.value for name, variable in self.variables.items()},
             early=self._readers_of_weights(),
+            safe_mode=self._safe_mode,
         )
 
     def _readers_of_weights(self) -> list[str]:
@@ -288,12 +297,55 @@ class LoadedMetaGraph:
         }
 
     @functools.cached_property
-    def signatures(self) -> dict[str, Callable[..., dict[str, Any]]]:
-        """The signatures of the file, each a callable from inputs to outputs."""
-        return {
-            name: functools.partial(self._call_signature, name)
-            for name in sorted(self.meta_graph_def.signature_def)
+    def signatures(self) -> dict[str, LoadedSignature]:
+        """The signatures of the file by name, those of a session_bundle too.
+
+        Each is a callable from inputs to NumPy arrays. Names that TensorFlow reserves
+        (`__saved_model_init_op`) are left out.
+
+        Example:
+            ```python
+            model.meta_graph.signatures["serving_default"](x=[[1.0, 2.0]])["scores"]
+            ```
+        """
+        defs = signature_defs(self.meta_graph_def)
+        return {name: self.callable(each, name) for name, each in defs.items()}
+
+    def callable(self, signature_def: Any, name: str = "signature") -> LoadedSignature:
+        """Makes any signature on this graph callable.
+
+        Args:
+            signature_def: A `SignatureDef` that names tensors of the graph.
+            name: What errors call it. With the name `"train"`, or the method name
+                `"tensorflow/supervised/training"`, it runs the train op of the graph.
+
+        Returns:
+            A callable from inputs to outputs.
+
+        Example:
+            ```python
+            info = tf.compat.v1.saved_model.build_tensor_info
+            signature_def.outputs["hidden"].name = "hidden/Relu:0"
+            model.meta_graph.callable(signature_def)(x=x)["hidden"]
+            ```
+        """
+        trains = name == "train" or signature_def.method_name == TRAINING_METHOD
+        train_op = train_ops(self.meta_graph_def) if trains else []
+        constants = {
+            tensor: values[not train_op]
+            for tensor, values in self.interface.training_values.items()
+            if self._is_fed(tensor)
         }
+        return LoadedSignature(
+            name, signature_def, self.executor, constants, train_op
+        )
+
+    def _is_fed(self, tensor: str) -> bool:
+        """Whether a flag is fed to signatures: a session takes defaults by itself."""
+        node = self.graph.nodes.get(TensorName.parse(tensor).node)
+        training, otherwise = self.interface.training_values[tensor]
+        constant = training == otherwise
+        return node is not None and (constant or node.op != "PlaceholderWithDefault")
 
     def run(self, fetches: Any, feeds: Mapping[str, Any] | None = None) -> Any:
         """Runs tensors and operations of the graph, as `Session.run` did.
@@ -390,28 +442,6 @@ class LoadedMetaGraph:
                 findings=unknown,
                 fix="take names that inspect_meta_graph lists.",
             )
-
-    def _call_signature(self, name: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Runs a signature on an array, a dict or keyword arguments."""
-        signature = self.meta_graph_def.signature_def[name]
-        given = dict(kwargs)
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            given |= args[0]
-        elif args:
-            given |= dict(zip(sorted(signature.inputs), args, strict=False))
-        missing = sorted(signature.inputs.keys() - given.keys())
-        unknown = sorted(given.keys() - signature.inputs.keys())
-        if missing or unknown:
-            raise SignatureError(
-                f"The inputs of signature {name!r} are {sorted(signature.inputs)}.",
-                findings=[f"missing input: {key}" for key in missing]
-                + [f"unknown input: {key}" for key in unknown],
-                fix="pass exactly these, by name or as a dict.",
-            )
-        feeds = {signature.inputs[key].name: value for key, value in given.items()}
-        fetches = {key: info.name for key, info in signature.outputs.items()}
-        values: dict[str, Any] = self.run(fetches, feeds)
-        return values
 
 
 def _members(name: str, collection: Any) -> list[Any]:

@@ -20,10 +20,11 @@ from keras_metagraph.export.vocabularies import restore_vocabularies
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.loading.assignment import restore_trainable, restore_variables
 from keras_metagraph.loading.infer import Interface
-from keras_metagraph.loading.meta_graph import LoadedMetaGraph
 from keras_metagraph.loading.moving_averages import shadow_keys
 from keras_metagraph.loading.objects import resolve_objects
+from keras_metagraph.loading.own_graph import OwnMetaGraph, derived_variables
 from keras_metagraph.loading.variable_map import VariableMap, mapped_keys
+from keras_metagraph.loading.vocabularies import inline_vocabularies
 
 COLLECTION = "keras_metagraph"
 # The newest protocol of the collection that this version reads. Raise it when an older
@@ -105,9 +106,13 @@ def load_own(
         trains="train" in (fields.get("graphs") or {}),
     )
     if getattr(model, "meta_graph", None) is None:  # else it runs a graph of its own
+        meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
         # Not setattr: Keras would track what it holds.
-        vars(model)["meta_graph"] = LoadedMetaGraph(
-            meta_graph_def, variables, _interface(fields.get("graphs") or {})
+        vars(model)["meta_graph"] = OwnMetaGraph(
+            meta_graph_def,
+            variables,
+            _interface(fields.get("graphs") or {}),
+            derived_variables(model, fields["variables"]),
         )
     return model
 

@@ -24,20 +24,35 @@ LOCAL_COLLECTIONS = frozenset({"local_variables", "metric_variables"})
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """Names of the nodes that the outputs need, and that the training step does."""
+    """Names of the nodes that the outputs need, the training step, and signatures."""
 
     forward: frozenset[str]
     training: frozenset[str]
+    signatures: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, graph: Graph, interface: Interface) -> "Needs":
-        """Finds both in a graph."""
+    def of(
+        cls, graph: Graph, interface: Interface, signatures: Sequence[Any] = ()
+    ) -> "Needs":
+        """Finds them in a graph.
+
+        Args:
+            graph: The graph.
+            interface: Which tensors play which part.
+            signatures: The `SignatureDef`s of the file.
+
+        Returns:
+            The names.
+        """
         fed = {*interface.inputs.values(), *interface.training_values}
         forward = [*interface.outputs.values(), *interface.updates, *interface.losses]
         training = [*interface.train_op, *([interface.loss] if interface.loss else [])]
+        infos = [info for each in signatures for info in each.outputs.values()]
+        named = [n for n in (info.name for info in infos) if _node(n) in graph.nodes]
         return cls(
             _cone(graph, forward, fed),
             _cone(graph, training, fed | set(interface.labels.values())),
+            frozenset(graph.ancestors(map(_node, named))),
         )
 
 
@@ -116,12 +131,12 @@ def restore(
         )
     initialized, untrainable, dropped = [], [], []
     for name, variable in lacking.items():
-        if name not in needs.forward | needs.training:
-            dropped.append(name)
-        elif has_fixed_initial_value(variable, graph):
-            initialized.append(name)
-        else:
-            untrainable.append(name)
+        needed = name in needs.forward | needs.training
+        if needed or name in needs.signatures:
+            if has_fixed_initial_value(variable, graph):
+                initialized.append(name)
+                continue
+        (untrainable if needed else dropped).append(name)
     kept = {
         name: _with_shape(variable, read.values.get(name))
         for name, variable in variables.items()
@@ -214,6 +229,10 @@ def merge_slices(
         )
         merged[key][where] = value
     return merged
+
+
+def _node(tensor: str) -> str:
+    return TensorName.parse(tensor).node
 
 
 def _cone(graph: Graph, fetches: Sequence[str], fed: set[str]) -> frozenset[str]:

@@ -85,10 +85,19 @@ def _asset_files(meta_graph_def: Any) -> dict[str, str]:
 
 
 def _filename_source(nodes: dict[str, Any], reader: Any) -> str:
-    """The node that the file name comes from, through Identity nodes."""
+    """The node that the file name comes from, through all that passes it on.
+
+    TensorFlow 2 keeps it in a variable, `<variable>/Assign` its only assignment.
+    """
     name = TensorName.parse(reader.input[1]).node
-    while name in nodes and nodes[name].op == "Identity":
-        name = TensorName.parse(nodes[name].input[0]).node
+    for _ in range(len(nodes)):
+        node = nodes.get(name)
+        if node is None or node.op not in ("Identity", "ReadVariableOp"):
+            break
+        name = TensorName.parse(node.input[0]).node
+        assignment = nodes.get(f"{name}/Assign")
+        if node.op == "ReadVariableOp" and assignment is not None:
+            name = TensorName.parse(assignment.input[1]).node
     return name
 
 
@@ -108,7 +117,6 @@ def _inline(
         _column(lines, node.attr["value_index"].i, delimiter, table, "value_dtype"),
     ]
     inputs = [node.input[0]]
-    controls = [text for text in node.input if text.startswith("^")]
     for column, label in zip(columns, ("keys", "values"), strict=True):
         constant = graph_def.node.add(op="Const", name=f"{reader}/{label}")
         constant.attr["dtype"].type = tf.as_dtype(column.dtype).as_datatype_enum
@@ -119,7 +127,7 @@ def _inline(
     node.ClearField("attr")
     node.attr["Tin"].type, node.attr["Tout"].type = types
     del node.input[:]
-    node.input.extend([*inputs, *controls])
+    node.input.extend(inputs)
 
 
 def _column(

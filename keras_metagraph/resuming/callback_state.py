@@ -116,12 +116,20 @@ def attribute_digests(owner: Any) -> dict[str, str]:
             text = json.dumps(encoder.encode(value))
         except TypeError:
             continue
-        sums = [_checksum(tensor) for tensor in encoder.tensors.values()]
+        sums = [checksum(tensor) for tensor in encoder.tensors.values()]
         found[name] = f"{text} {sums}"
     return found
 
 
-def _checksum(tensor: Any) -> str:
+def checksum(tensor: Any) -> str:
+    """Text that differs where dtype, shape or values do.
+
+    Args:
+        tensor: A tensor or array.
+
+    Returns:
+        A short text; of texts and objects what they print.
+    """
     array = np.ascontiguousarray(keras.ops.convert_to_numpy(tensor))
     if array.dtype.kind == "O":
         return repr(array)

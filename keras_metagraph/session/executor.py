@@ -37,6 +37,7 @@ class SessionExecutor:
         early: Names of nodes that take the values of reference variables before all
             updates that the graph does not order before them. Of others it is
             estimated which came first in a session.
+        safe_mode: Whether ops that reach beyond the graph are refused.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class SessionExecutor:
         graph: Graph,
         variables: Mapping[str, Any],
         early: Collection[str] = (),
+        safe_mode: bool = True,
     ) -> None:
         self.graph = graph
+        self.safe_mode = safe_mode
         self._early = frozenset(early)
         self.variables = dict(variables)
         self._functions: dict[tuple[Any, ...], Runner] = {}
@@ -54,13 +57,20 @@ class SessionExecutor:
         # Tables live in TensorFlow's resource manager under process-wide names.
         self._scope = f"keras_metagraph_{next(_scopes)}"
 
-    def run(self, fetches: Any, feeds: Mapping[str, Any] | None = None) -> Any:
+    def run(
+        self,
+        fetches: Any,
+        feeds: Mapping[str, Any] | None = None,
+        before: Sequence[str] = (),
+    ) -> Any:
         """Runs `fetches` once, as `Session.run(fetches, feed_dict)`.
 
         Args:
             fetches: A tensor name (`"loss:0"`), an operation name (`"train_op"`), or
                 a nested structure of them.
             feeds: Values by tensor name.
+            before: Those of the fetches that are wanted as they were before the
+                updates of the run.
 
         Returns:
             The structure with arrays in the place of tensors and `None` in the place
@@ -74,7 +84,7 @@ class SessionExecutor:
         feeds = dict(feeds or {})
         names = tf.nest.flatten(fetches)
         with tf.init_scope():  # the caller may be inside a graph of TensorFlow 1
-            runner = self.function(names, list(feeds))
+            runner = self.function(names, list(feeds), before)
             values = runner(list(feeds.values()))
             arrays = [None if value is None else value.numpy() for value in values]
         return tf.nest.pack_sequence_as(fetches, arrays)
@@ -162,7 +172,8 @@ class SessionExecutor:
         if _updated_first(self.graph.subgraph(names), early, self._early):
             return self._in_turn(fetches, feeds, before)
         part = self._importable(names, roots, fed)
-        require_safe(part)
+        if self.safe_mode:
+            require_safe(part)
         self._initialize_tables(names)
         # A feed that nothing needs is accepted and ignored, as in TensorFlow 1.
         wanted = [tensor for tensor in fed if tensor in used or tensor in roots]

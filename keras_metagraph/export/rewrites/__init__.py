@@ -5,6 +5,7 @@ from keras_metagraph.export.rewrites.counting import REWRITES as COUNTING
 from keras_metagraph.export.rewrites.images import REWRITES as IMAGES
 from keras_metagraph.export.rewrites.math import REWRITES as MATH
 from keras_metagraph.export.rewrites.matrix import REWRITES as MATRIX
+from keras_metagraph.export.rewrites.parsing import REWRITES as PARSING
 from keras_metagraph.export.rewrites.random import REWRITES as RANDOM
 from keras_metagraph.export.rewrites.rewriter import Rewrite
 from keras_metagraph.export.rewrites.slicing import REWRITES as SLICING
@@ -17,6 +18,7 @@ REWRITES: dict[str, Rewrite] = {
     **IMAGES,
     **MATH,
     **MATRIX,
+    **PARSING,
     **RANDOM,
     **SLICING,
 }

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Function, Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
+from keras_metagraph.graph.passes.splice import splice
 from keras_metagraph.graph.to_proto import attr_functions
 
 _PREFIX = "keras_metagraph_gather_tree_"
@@ -24,29 +25,7 @@ def upgrade_gather_tree(rewriter: build.Rewriter, node: Node) -> None:
     source, output = _program()
     arguments = [n.name for n in source.nodes.values() if n.op == "Placeholder"]
     given = dict(zip(arguments, node.inputs, strict=True))
-
-    def here(tensor: TensorName) -> TensorName:
-        if tensor.node in given:
-            return given[tensor.node]
-        return TensorName(f"{node.name}/{tensor.node}", tensor.index)
-
-    for each in source.nodes.values():
-        if each.name in given:
-            continue
-        controls = [f"{node.name}/{name}" for name in each.control_inputs]
-        rewriter.add(
-            dataclasses.replace(
-                each,
-                name=f"{node.name}/{each.name}",
-                inputs=[here(tensor) for tensor in each.inputs],
-                control_inputs=controls if each.inputs else build.frame_controls(node),
-            )
-        )
-    rewriter.functions.update(source.functions)
-    result = Node(
-        node.name, "Identity", [here(output)], attrs={"T": build.type_attr(build.INT32)}
-    )
-    rewriter.replace(result)
+    splice(rewriter, node, source, given, output, build.INT32)
 
 
 @functools.cache

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
 from keras_metagraph.errors import FormatError, SignatureError, nearest
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.loading.infer import session_bundle
@@ -12,6 +14,9 @@ _DEFAULT = "serving_default"
 _PREFERRED = ("predict", "prediction", "predictions", "serving", "default", "inference")
 # TF2 SavedModels keep initializers and train ops under these names.
 _RESERVED_PREFIX = "__saved_model_"
+_TRAIN_OP = f"{_RESERVED_PREFIX}train_op"
+TRAINING_METHOD = "tensorflow/supervised/training"
+"""Method name of signatures that train (TF `signature_constants.py`)."""
 # What tf.estimator puts before the keys of a supervised signature's outputs.
 _PREDICTIONS, _METRICS = "predictions/", "metrics/"
 _SESSION_BUNDLE = "serving_signatures"
@@ -65,16 +70,32 @@ def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
     Returns:
         The signatures by name; not the ones that TensorFlow reserves for itself.
     """
-    found = {}
-    for name, signature in sorted(meta_graph_def.signature_def.items()):
-        if not name.startswith(_RESERVED_PREFIX):
-            found[name] = _checked(
-                name,
-                signature.method_name,
-                _tensors(signature.inputs),
-                _tensors(signature.outputs),
-                graph,
-            )
+    return {
+        name: _checked(
+            name,
+            signature.method_name,
+            _tensors(signature.inputs),
+            _tensors(signature.outputs),
+            graph,
+        )
+        for name, signature in signature_defs(meta_graph_def).items()
+    }
+
+
+def signature_defs(meta_graph_def: Any) -> dict[str, Any]:
+    """The `SignatureDef`s of a MetaGraph, those of a session_bundle too.
+
+    Args:
+        meta_graph_def: The MetaGraph.
+
+    Returns:
+        The protos by name; not the ones that TensorFlow reserves for itself.
+    """
+    found = {
+        name: signature
+        for name, signature in sorted(meta_graph_def.signature_def.items())
+        if not name.startswith(_RESERVED_PREFIX)
+    }
     for message in (
         meta_graph_def.collection_def[_SESSION_BUNDLE].any_list.value
         if (_SESSION_BUNDLE in meta_graph_def.collection_def)
@@ -85,10 +106,36 @@ def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
         except FormatError:
             continue
         for name, sides in bundle.items():
-            found.setdefault(
-                name, _checked(name, "", sides["inputs"], sides["outputs"], graph)
-            )
+            found.setdefault(name, _signature_def(sides))
     return found
+
+
+def train_ops(meta_graph_def: Any) -> list[str]:
+    """The operations that a MetaGraph names as its training step.
+
+    Args:
+        meta_graph_def: The MetaGraph.
+
+    Returns:
+        Names of operations, of the collection or signature that SavedModels have for
+        it, else of the collection `train_op`; none where it does not train.
+    """
+    signature = meta_graph_def.signature_def.get(_TRAIN_OP)
+    names = [info.name for info in signature.outputs.values()] if signature else []
+    for key in ("saved_model_train_op", "train_op"):
+        if not names and key in meta_graph_def.collection_def:
+            names = list(meta_graph_def.collection_def[key].node_list.value)
+    return [TensorName.parse(name).node for name in names]
+
+
+def _signature_def(sides: Mapping[str, Mapping[str, str]]) -> Any:
+    """A `SignatureDef` of tensor names."""
+    result = SignatureDef()
+    for key, name in sides["inputs"].items():
+        result.inputs[key].name = name
+    for key, name in sides["outputs"].items():
+        result.outputs[key].name = name
+    return result
 
 
 def choose_signature(

@@ -9,7 +9,7 @@ from keras_metagraph.formats.keras_h5 import KerasH5, read_keras_h5
 from keras_metagraph.loading.legacy_keras.config import Objects
 from keras_metagraph.loading.legacy_keras.keras1 import layout_of
 from keras_metagraph.loading.legacy_keras.model import build_model
-from keras_metagraph.loading.legacy_keras.training import compile_model
+from keras_metagraph.loading.legacy_keras.training import compile_h5
 from keras_metagraph.loading.legacy_keras.weights import (
     assign_leaves,
     distribute,
@@ -60,7 +60,7 @@ def load_legacy_keras(
     leaves = distribute(pair_by_order(part.parts, content), content)
     assign_leaves(leaves, content.path)
     if compile and content.training_config:
-        compile_model(part.layer, leaves, content, objects)
+        compile_h5(part.layer, leaves, content, objects)
     return part.layer
 
 

@@ -234,6 +234,33 @@ def _multi_head(kind: str, config: Config) -> None:
         config.pop(f"{name}_shape", None)  # found anew when it is built
 
 
+def _lookup(kind: str, config: Config) -> None:
+    for old, new in _LOOKUP_ARGUMENTS.items():
+        if old in config:
+            config[new] = config.pop(old)
+    config.pop("vocabulary_size", None)  # that of the vocabulary, which is given
+    if not str(config.get("dtype", "")).startswith("float"):
+        config.pop("dtype", None)  # that of the tokens, or of their indices
+    mode = config.get("output_mode")
+    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "int")
+    if isinstance(config.get("ngrams"), list):
+        config["ngrams"] = tuple(config["ngrams"])
+
+
+def _hashing(kind: str, config: Config) -> None:
+    mode = config.get("output_mode")
+    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "int")
+    if not str(config.get("dtype", "")).startswith("float"):
+        config.pop("dtype", None)
+
+
+def _category(kind: str, config: Config) -> None:
+    if "max_tokens" in config:
+        config["num_tokens"] = config.pop("max_tokens")
+    mode = config.get("output_mode")
+    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "multi_hot")
+
+
 def _activation(kind: str, config: Config) -> str:
     """`ActivityRegularization`, whose penalty became an activity regularizer."""
     if "activity_regularizer" not in config:
@@ -266,6 +293,13 @@ def _bilinear(config: Config, release: tuple[int, ...], is_tf_keras: bool) -> st
     return "BilinearUpSampling2D"
 
 
+_LOOKUP_ARGUMENTS = {
+    "mask_value": "mask_token",
+    "max_values": "max_tokens",
+    "oov_value": "oov_token",
+}
+# Names until TensorFlow 2.5.
+_OUTPUT_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
 _OWN: dict[str, Callable[[str, Config], str | None]] = {
     "ActivityRegularization": _activation,
     "AdditiveAttention": _causal,
@@ -277,10 +311,13 @@ _OWN: dict[str, Callable[[str, Config], str | None]] = {
     "CuDNNGRU": _cudnn,
     "CuDNNLSTM": _cudnn,
     "ConvLSTM2D": _recurrent,
+    "CategoryEncoding": _category,
     "ELU": _elu,
     "Embedding": _embedding,
     "GRU": _recurrent,
     "GRUCell": _recurrent,
+    "Hashing": _hashing,
+    "IntegerLookup": _lookup,
     "LSTM": _recurrent,
     "LeakyReLU": _leaky_relu,
     "LocallyConnected1D": _local,
@@ -290,6 +327,8 @@ _OWN: dict[str, Callable[[str, Config], str | None]] = {
     "SeparableConv1D": _separable,
     "SeparableConv2D": _separable,
     "SimpleRNN": _recurrent,
+    "StringLookup": _lookup,
+    "TextVectorization": _lookup,
     "SpatialDropout1D": _spatial_dropout,
     "SpatialDropout2D": _spatial_dropout,
     "SpatialDropout3D": _spatial_dropout,

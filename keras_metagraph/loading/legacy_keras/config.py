@@ -22,6 +22,11 @@ from keras_metagraph.loading.legacy_keras import layers as own_layers
 from keras_metagraph.loading.legacy_keras import local, normalization, wrappers
 from keras_metagraph.loading.legacy_keras.arguments import Config, renew
 from keras_metagraph.loading.legacy_keras.keras1 import modernize
+from keras_metagraph.loading.legacy_keras.tensor_functions import (
+    FUNCTIONS,
+    TensorFunction,
+)
+from keras_metagraph.loading.legacy_keras.tensor_ops import TensorOp, read_op
 
 _OWN: dict[str, Any] = {
     "BatchStatisticsNormalization": normalization.BatchStatisticsNormalization,
@@ -42,6 +47,7 @@ _OWN: dict[str, Any] = {
 _REFUSED = frozenset(
     {"FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper", "Wrapper", "Layer"}
 )
+_TENSOR_FUNCTIONS = frozenset({"SlicingOpLambda", "TFOpLambda"})
 _READS_FILES = frozenset({"IntegerLookup", "StringLookup", "TextVectorization"})
 # What TensorFlow computes on a CPU with channels last only: where these have them.
 _CHANNELS = {
@@ -117,6 +123,10 @@ class Objects:
         kind, config = modernize(kind, config)
         if kind == "Lambda":
             return self._lambda(name, config)
+        if kind in _TENSOR_FUNCTIONS:
+            return self._tensor_function(name, config)
+        if kind == "TensorFlowOpLayer":
+            return self._tensor_op(name, config)
         try:
             kind, arguments = renew(
                 kind, config, self.release, self.is_tf_keras, self._layout
@@ -272,6 +282,26 @@ class Objects:
             return self.layer(kind, config)
         self._miss(kind, where)
         return None
+
+    def _tensor_function(self, name: str, config: Mapping[str, Any]) -> Any:
+        """A function of TensorFlow; a layer of the caller's can stand in its place."""
+        function = str(config.get("function"))
+        given = self.custom.get(name)
+        if isinstance(given, keras.layers.Layer):
+            return given
+        if function not in FUNCTIONS:
+            self._miss(name, f"a layer that calls the function {function!r}")
+            return None
+        return TensorFunction(function, name=name.replace("/", "_"))
+
+    def _tensor_op(self, name: str, config: Mapping[str, Any]) -> Any:
+        """An op of TensorFlow."""
+        try:
+            arguments = read_op(config)
+        except ValueError as error:
+            self._wrong.append(f"{name} (TensorFlowOpLayer): {error}")
+            return None
+        return self._call(name, "TensorFlowOpLayer", TensorOp, arguments)
 
     def _lambda(self, name: str, config: Mapping[str, Any]) -> Any:
         """A Lambda layer whose function the caller gives, or consents to."""

@@ -10,6 +10,11 @@ import keras
 from keras_metagraph.errors import FormatError
 from keras_metagraph.loading.legacy_keras.config import Objects
 from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
+from keras_metagraph.loading.legacy_keras.tensor_functions import (
+    TensorFunction,
+    bind,
+    is_reference,
+)
 
 _MODELS = frozenset({"Functional", "Model", "Network", "Sequential", "Container"})
 _RECURRENT = frozenset(
@@ -227,7 +232,7 @@ class _Graph:
 
     def tensors(self, value: Any) -> Any:
         """Replaces references by their tensors, in a structure of them."""
-        if _is_reference(value):
+        if is_reference(value):
             return self._outputs[self._place(value)][value[2]]
         if isinstance(value, Mapping):
             return {key: self.tensors(item) for key, item in value.items()}
@@ -260,6 +265,8 @@ class _Graph:
     def _call(self, name: str, call: Any) -> list[Any]:
         """Calls a layer, and lists what it returns."""
         part = self._parts[name]
+        if isinstance(part.layer, TensorFunction):
+            return self._call_function(part, call)
         keywords: dict[str, Any] = {}
         for reference in _references(call):
             if len(reference) > 3:
@@ -272,25 +279,26 @@ class _Graph:
             # Keras 2 kept the initial state among the inputs.
             inputs, *state = inputs
             keywords["initial_state"] = state
-        outputs = part.layer(inputs, **keywords)
-        if isinstance(outputs, Mapping):
-            return list(outputs.values())
-        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        return _listed(part.layer(inputs, **keywords))
+
+    def _call_function(self, part: Part, call: Any) -> list[Any]:
+        """Calls a function of TensorFlow: each call has constants of its own."""
+        again = part.layer.built
+        layer, references = bind(part.layer, call, again)
+        if not again:
+            part.layer = layer
+        return _listed(layer([self.tensors(reference) for reference in references]))
 
     def _place(self, reference: Sequence[Any]) -> Place:
         name = str(reference[0])
         return name, reference[1] - self._first.get(name, 0)
 
 
-def _is_reference(value: Any) -> bool:
-    """Whether a value is `[layer, call, tensor]`, perhaps with keyword arguments."""
-    return (
-        isinstance(value, list | tuple)
-        and len(value) in (3, 4)
-        and isinstance(value[0], str)
-        and type(value[1]) is int
-        and type(value[2]) is int
-    )
+def _listed(outputs: Any) -> list[Any]:
+    """The tensors that a layer returned, in a list."""
+    if isinstance(outputs, Mapping):
+        return list(outputs.values())
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _references(value: Any) -> Iterator[Sequence[Any]]:
@@ -298,7 +306,7 @@ def _references(value: Any) -> Iterator[Sequence[Any]]:
     stack = [value]
     while stack:
         value = stack.pop()
-        if _is_reference(value):
+        if is_reference(value):
             yield value
             stack.extend(value[3:])
         elif isinstance(value, Mapping):

@@ -30,7 +30,7 @@ _ORDER = {
 }
 # What later ones call their slots, in names such as `training/Adam/dense/kernel/m:0`
 # (TensorFlow 1.13 on) and `Adam/m/dense/kernel:0` (Keras 2.11 on).
-_NAMES = {
+SLOTS = {
     "accum_grad": "accumulated_grad",
     "accum_var": "accumulated_delta_var",
     "accumulated_delta_var": "accumulated_delta_var",
@@ -117,7 +117,7 @@ def restore_optimizer(
     _raise_if(missing)
     for target, value in values:
         target.assign(value)
-    _set_step(optimizer, None if state.step is None else state.step + ahead)
+    set_step(optimizer, None if state.step is None else state.step + ahead)
     if state.momentum_cache is not None and hasattr(optimizer, "momentum_cache"):
         optimizer.momentum_cache.assign(state.momentum_cache)
 
@@ -229,7 +229,7 @@ def _by_name(stored: Weights) -> dict[str, list[Array]] | None:
         if not value.shape and last in ("learning_rate", "Variable"):
             continue
         second = parts[1] if len(parts) > 2 else ""
-        slot = _NAMES.get(last) or _NAMES.get(second)
+        slot = SLOTS.get(last) or SLOTS.get(second)
         if slot is None:
             return None
         found.setdefault(slot, []).append(value)
@@ -257,8 +257,13 @@ def _by_order(kind: str, stored: Weights, count: int) -> dict[str, list[Array]]:
     return found
 
 
-def _set_step(optimizer: Any, step: int | None) -> None:
-    """Sets the number of steps, and what follows from it."""
+def set_step(optimizer: Any, step: int | None) -> None:
+    """Sets the number of steps, and what follows from it.
+
+    Args:
+        optimizer: A built optimizer that `make_optimizer` made.
+        step: The number of steps; None if the file does not say it.
+    """
     if step is None:
         if callable(getattr(optimizer, "_learning_rate", None)):
             warnings.warn(

@@ -30,10 +30,10 @@ _GONE_METRICS = frozenset(
 )
 
 
-def compile_model(
+def compile_h5(
     model: Any, leaves: Sequence[Leaf], content: KerasH5, objects: Objects
 ) -> None:
-    """Compiles a model, and gives its optimizer the state of the file.
+    """Compiles a model, and gives its optimizer the state of an H5 file.
 
     Args:
         model: The model, with its weights.
@@ -47,8 +47,43 @@ def compile_model(
         CheckpointError: If the optimizer's state does not fit; lists all.
     """
     config = content.training_config or {}
-    kind, settings = _optimizer_config(config)
-    optimizer = _make_optimizer(kind, settings, objects, content)
+    # On TensorFlow, Keras 1 read the count of steps for the decay after it had raised
+    # it: both were in one graph, and nothing said which came first.
+    early = content.release < (2,) and content.backend == "tensorflow"
+    compile_model(model, config, objects, decays_early=early)
+    if content.optimizer_weights:
+        restore_optimizer(
+            model.optimizer,
+            model.trainable_variables,
+            optimizer_config(config)[0],
+            content.optimizer_weights,
+            leaves,
+            by_name=content.release < (2, 0, 6),
+            ahead=_ahead(content),
+        )
+
+
+def compile_model(
+    model: Any,
+    config: Mapping[str, Any],
+    objects: Objects,
+    *,
+    decays_early: bool = False,
+) -> None:
+    """Compiles a model as a `training_config` says; the optimizer starts anew.
+
+    Args:
+        model: The model.
+        config: Optimizer, loss, metrics and loss weights, as Keras 1 and 2 wrote them.
+        objects: What names stand for.
+        decays_early: Whether the learning rate of a step is that of the step after it.
+
+    Raises:
+        CustomObjectError: If losses or metrics are missing; lists all.
+        FormatError: If Keras 3 has no such optimizer.
+    """
+    kind, settings = optimizer_config(config)
+    optimizer = _make_optimizer(kind, settings, objects, decays_early)
     loss = _map(config.get("loss"), lambda value: _loss(value, objects))
     metrics = _map(config.get("metrics"), lambda value: _metric(value, objects))
     weighted = config.get("weighted_metrics")
@@ -61,16 +96,6 @@ def compile_model(
         metrics=_for_each_output(model, metrics, listed=True),
         weighted_metrics=_for_each_output(model, weighted, listed=True),
     )
-    if content.optimizer_weights:
-        restore_optimizer(
-            optimizer,
-            model.trainable_variables,
-            kind,
-            content.optimizer_weights,
-            leaves,
-            by_name=content.release < (2, 0, 6),
-            ahead=_ahead(content),
-        )
 
 
 def _ahead(content: KerasH5) -> int:
@@ -82,17 +107,15 @@ def _ahead(content: KerasH5) -> int:
     return int(content.release[:2] == (2, 3) and not content.is_tf_keras)
 
 
-def _optimizer_config(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def optimizer_config(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The class of the optimizer in a `training_config`, and its own config."""
     found = config.get("optimizer_config") or {}
     return str(found.get("class_name")), found.get("config") or {}
 
 
 def _make_optimizer(
-    kind: str, config: Mapping[str, Any], objects: Objects, content: KerasH5
+    kind: str, config: Mapping[str, Any], objects: Objects, early: bool
 ) -> Any:
-    # On TensorFlow, Keras 1 read the count of steps for the decay after it had raised
-    # it: both were in one graph, and nothing said which came first.
-    early = content.release < (2,) and content.backend == "tensorflow"
     custom = objects.find_custom(kind)
     try:
         if custom is not None:
@@ -158,7 +181,7 @@ def _metric(value: Any, objects: Objects) -> Any:
 
 def _for_each_output(model: Any, value: Any, *, listed: bool = False) -> Any:
     """Gives each output what was said for all of them."""
-    outputs = len(model.outputs)
+    outputs = len(getattr(model, "outputs", None) or [None])
     if value is None or outputs == 1 or isinstance(value, Mapping):
         return value
     if listed:

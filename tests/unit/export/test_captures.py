@@ -7,12 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_metagraph.errors import ExportError
-from keras_metagraph.export.captures import (
-    bind_captures,
-    further_variables,
-    handles_of,
-)
-from keras_metagraph.export.names import named_variables
+from keras_metagraph.export.captures import bind_captures, further_variables
+from keras_metagraph.export.names import handles_of, named_variables
 from keras_metagraph.export.trace import trace_predict
 from keras_metagraph.export.variables import add_variable
 from keras_metagraph.graph.ir import Graph

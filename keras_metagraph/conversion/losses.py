@@ -1,0 +1,93 @@
+"""Says what a source has and the file that was made of it has not."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keras_metagraph.conversion.kinds import SAVED_MODEL, WEIGHTS
+from keras_metagraph.conversion.sources import Source, SourceGraph
+from keras_metagraph.conversion.writers import asset_files
+from keras_metagraph.formats.layout import Export
+
+_SHOWN = 8
+# What a loader of SavedModels runs is written anew for each kind of file.
+_LOADING = {"saved_model_assets", "saved_model_main_op", "legacy_init_op"}
+_OBJECTS = {"_CHECKPOINTABLE_OBJECT_GRAPH"}  # goes with the objects
+
+
+def losses(source: Source, kind: str, written: Export | None) -> Iterator[str]:
+    """Compares a source with what was written.
+
+    Args:
+        source: What was converted.
+        kind: The kind of the new file.
+        written: The new file as it was opened again; `None` for a file of Keras.
+
+    Yields:
+        What is missing, a line each.
+    """
+    for tags in source.others:
+        yield f"the graph with the tags {list(tags)}"
+    if kind == WEIGHTS:
+        yield "the model itself: such a file has weights and optimizer state alone"
+    if written is None:
+        yield from _without_graph(source)
+    else:
+        yield from _from_graphs(source, written)
+    yield from _values(source.graphs)
+    files = asset_files(source)
+    if kind != SAVED_MODEL and files:
+        yield (
+            f"files: {_listed(files)} (lookup tables have what was in theirs in the "
+            "graph)"
+        )
+    if any(_has_objects(graph) for graph in source.graphs):
+        yield "the objects and functions of TensorFlow 2 that no signature calls"
+
+
+def _without_graph(source: Source) -> Iterator[str]:
+    """What a file of Keras lacks of a graph; a model that runs it has it with it."""
+    graphs = [g.meta_graph_def for g in source.graphs if not g.runs_graph]
+    graphs = [graph for graph in graphs if graph is not None]
+    signatures = {key for graph in graphs for key in graph.signature_def}
+    collections = {name for graph in graphs for name in graph.collection_def}
+    if signatures:
+        yield f"signatures: {_listed(sorted(signatures))}"
+    if collections:
+        yield f"the graph of TensorFlow 1 and its collections: {_listed(collections)}"
+
+
+def _from_graphs(source: Source, written: Export) -> Iterator[str]:
+    """Signatures and collections that are in no written graph."""
+    before = [graph.meta_graph_def for graph in source.graphs]
+    before = [graph for graph in before if graph is not None]
+    for what, field in (
+        ("signatures", "signature_def"),
+        ("collections", "collection_def"),
+    ):
+        there = {key for graph in written.meta_graphs for key in getattr(graph, field)}
+        had = {key for graph in before for key in getattr(graph, field)}
+        missing = sorted(had - there - _LOADING)
+        if missing:
+            yield f"{what}: {_listed(missing)}"
+
+
+def _values(graphs: Iterable[SourceGraph]) -> Iterator[str]:
+    """Values of the checkpoint that no graph takes."""
+    reports = [graph.model.meta_graph.report for graph in graphs if graph.runs_graph]
+    reports = [report for report in reports if report is not None]
+    if not reports:
+        return
+    unused = set.intersection(*(set(report.unused) for report in reports)) - _OBJECTS
+    if unused:
+        yield f"tensors that no graph takes: {_listed(sorted(unused))}"
+
+
+def _has_objects(graph: SourceGraph) -> bool:
+    definition: Any = graph.meta_graph_def
+    return definition is not None and bool(definition.object_graph_def.nodes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

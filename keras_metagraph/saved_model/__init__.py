@@ -1,0 +1,1 @@
+"""Writes SavedModels: several MetaGraphs over one checkpoint, with assets."""

@@ -1,0 +1,1 @@
+"""Signatures: endpoints of a model, as servers call them."""

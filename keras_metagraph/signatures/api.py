@@ -1,0 +1,248 @@
+"""Makes signatures of models, methods and functions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.export.signatures import CLASSIFY, PREDICT, REGRESS
+from keras_metagraph.signatures.examples import SERIALIZED, ExampleParser, make_parser
+from keras_metagraph.signatures.features import wrong_features
+from keras_metagraph.signatures.heads import (
+    CLASSES,
+    SCORES,
+    Head,
+    TracedTarget,
+    classification,
+    own_classification,
+    regression,
+)
+from keras_metagraph.signatures.signature import Signature
+from keras_metagraph.signatures.target import Target, as_target
+
+INPUTS = "inputs"
+EXAMPLES = "examples"
+
+
+def predict_signature(
+    target: Any, inputs: Any = None, outputs: Any = None, *, examples: Any = None
+) -> Signature:
+    """Makes a predict signature: any tensors in, any tensors out.
+
+    Args:
+        target: A Keras model, or a function on tensors: a method, a `tf.function`.
+        inputs: What it takes. For a model the structure of its inputs, or new keys
+            for them, `{"x": model.input}`; for a function one spec, a list with one
+            entry an argument, or a dict by argument. Entries may be nested. None for
+            a model or `tf.function` that knows.
+        outputs: Names of the outputs in their order, or a dict from names to output
+            keys or, for a functional model, to any of its tensors. None for all
+            outputs by their own keys.
+        examples: What makes the signature take serialized `tf.Example`s, in one input
+            `examples`: True for features that follow from the inputs, or what differs
+            from these: a dict of `tf.io` features, `EncodedImage`s and preprocessing
+            layers by input key, a `keras.utils.FeatureSpace`, or a function that
+            parses.
+
+    Returns:
+        The signature. Nested structures are flattened to keys: dict keys joined by
+        `_`, names of inputs and outputs, or else `input`, `output`.
+
+    Raises:
+        SignatureError: If `target` does not say what it takes, or names do not fit.
+
+    Example:
+        ```python
+        signatures = {
+            "predict": kmg.predict_signature(model, examples=True),
+            "raw": kmg.predict_signature(model),
+        }
+        kmg.save_meta_graph(model, "run/model", signatures=signatures)
+        ```
+    """
+    found = as_target(_with_outputs(target, outputs), inputs)
+    select = _selection(found, outputs)
+    if examples is None or examples is False:
+        return Signature(
+            PREDICT,
+            found.inputs,
+            lambda **tensors: select(found.outputs(tensors)),
+            found.name,
+            found.model,
+        )
+    return _on_examples(PREDICT, EXAMPLES, found, examples, select)
+
+
+def classify_signature(
+    target: Any,
+    inputs: Any = None,
+    *,
+    output: str | None = None,
+    outputs: Sequence[str] = (CLASSES, SCORES),
+    labels: Any = None,
+    top_k: int | None = None,
+    from_logits: bool | None = None,
+    examples: Any = None,
+) -> Signature:
+    """Makes a classify signature: serialized examples in, classes and scores out.
+
+    Args:
+        target: A Keras model, or a function on tensors, that gives a score a class;
+            or, for two classes, one of the second class. One that gives `classes`,
+            and perhaps `scores`, is taken as it is.
+        inputs: What it takes, as in `predict_signature`.
+        output: Which of its outputs has the scores, if there are several.
+        outputs: What to give: `"classes"`, `"scores"`, or both.
+        labels: Texts by class id: a list, or a `StringLookup` layer. None for the ids
+            as texts.
+        top_k: How many classes to give, the best first. None for all, by id.
+        from_logits: Whether the output is logits. None finds out: by the activation
+            that the output comes from, or by the loss of the model.
+        examples: How an example is parsed, as in `predict_signature`; False for a
+            function that takes serialized examples itself.
+
+    Returns:
+        The signature. It takes `inputs`, strings `(batch,)`, and gives `classes`,
+        strings `(batch, k)`, and `scores`, float32 `(batch, k)`.
+
+    Raises:
+        SignatureError: If outputs, labels or options do not fit; lists all of it.
+
+    Example:
+        ```python
+        signature = kmg.classify_signature(model, labels=["cat", "dog"], top_k=1)
+        signature([example.SerializeToString()])["classes"]
+        ```
+    """
+    found = as_target(target, inputs)
+    traced = TracedTarget(found)
+    wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if output is None and CLASSES in traced.outputs:
+        options = {"labels": labels, "top_k": top_k, "from_logits": from_logits}
+        head = own_classification(traced, wanted, options)
+    else:
+        head = classification(
+            traced, traced.only_output(output), wanted, labels, top_k, from_logits
+        )
+    return _on_examples(CLASSIFY, INPUTS, found, examples, head)
+
+
+def regress_signature(
+    target: Any, inputs: Any = None, *, output: str | None = None, examples: Any = None
+) -> Signature:
+    """Makes a regress signature: serialized examples in, one number each out.
+
+    Args:
+        target: A Keras model, or a function on tensors, that gives one number an
+            example.
+        inputs: What it takes, as in `predict_signature`.
+        output: Which of its outputs, if there are several.
+        examples: How an example is parsed, as in `predict_signature`; False for a
+            function that takes serialized examples itself.
+
+    Returns:
+        The signature. It takes `inputs`, strings `(batch,)`, and gives `outputs`,
+        float32 `(batch,)` or `(batch, 1)`.
+
+    Raises:
+        SignatureError: If the output is not one number an example.
+
+    Example:
+        ```python
+        signature = kmg.regress_signature(model)
+        signature([example.SerializeToString()])["outputs"]
+        ```
+    """
+    found = as_target(target, inputs)
+    traced = TracedTarget(found)
+    head = regression(traced, traced.only_output(output))
+    return _on_examples(REGRESS, INPUTS, found, examples, head)
+
+
+def _on_examples(
+    method_name: str, key: str, found: Target, examples: Any, head: Head
+) -> Signature:
+    """A signature that takes serialized examples under one key."""
+    if examples is False:
+        return _on_serialized(method_name, key, found, head)
+    parser = make_parser(
+        found.name, found.inputs, None if examples is True else examples
+    )
+    return Signature(
+        method_name,
+        {key: SERIALIZED},
+        lambda **serialized: head(found.outputs(parser(serialized[key]))),
+        found.name,
+        found.model,
+        explain=_explanation(parser, key),
+    )
+
+
+def _on_serialized(method_name: str, key: str, found: Target, head: Head) -> Signature:
+    """A signature of a function that parses examples itself."""
+    only = list(found.inputs.items())
+    if len(only) != 1 or not SERIALIZED.is_compatible_with(only[0][1]):
+        raise SignatureError(
+            f"{found.name!r} does not take serialized examples: a vector of strings. "
+            f"Received: inputs={found.inputs}",
+            fix="pass inputs=tf.TensorSpec([None], tf.string), or leave examples=False "
+            "out.",
+        )
+    return Signature(
+        method_name,
+        {key: SERIALIZED},
+        lambda **serialized: head(found.outputs({only[0][0]: serialized[key]})),
+        found.name,
+        found.model,
+    )
+
+
+def _explanation(parser: Any, key: str) -> Any:
+    """What explains why examples could not be parsed."""
+    if not isinstance(parser, ExampleParser):
+        return None
+    features = parser.features
+    return lambda tensors: wrong_features(features, tensors[key].numpy())
+
+
+def _with_outputs(target: Any, outputs: Any) -> Any:
+    """A functional model to other tensors of the same one, where they are asked for."""
+    if not isinstance(outputs, Mapping) or not isinstance(target, keras.Model):
+        return target
+    if not any(isinstance(value, keras.KerasTensor) for value in outputs.values()):
+        return target
+    inner = keras.Model(target.input, dict(outputs), name=target.name)
+    return inner
+
+
+def _selection(found: Target, outputs: Any) -> Head:
+    """What gives the outputs that were asked for their names."""
+    if outputs is None:
+        return lambda values: values
+    known = list(TracedTarget(found).outputs)
+    if isinstance(outputs, Mapping):
+        chosen = {
+            name: name if isinstance(key, keras.KerasTensor) else key
+            for name, key in outputs.items()
+        }
+    else:
+        names = [outputs] if isinstance(outputs, str) else list(outputs)
+        if len(names) != len(known):
+            raise SignatureError(
+                f"{found.name!r} has the outputs {known}. Received: outputs={names}",
+                fix="give one name an output, or a dict from names to outputs.",
+            )
+        chosen = dict(zip(names, known, strict=True))
+    findings = [
+        f"there is no output {key!r}{nearest(str(key), known)}"
+        for key in chosen.values()
+        if key not in known
+    ]
+    if findings:
+        raise SignatureError(
+            f"{found.name!r} has not all of these outputs.",
+            findings=findings,
+            fix=f"it has {known}.",
+        )
+    return lambda values: {name: values[key] for name, key in chosen.items()}

@@ -1,0 +1,131 @@
+"""Methods of a model that are signatures of it: the decorator, and who finds them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from keras_metagraph.errors import SignatureError
+from keras_metagraph.export.signatures import CLASSIFY, PREDICT, REGRESS
+from keras_metagraph.signatures.api import (
+    classify_signature,
+    predict_signature,
+    regress_signature,
+)
+from keras_metagraph.signatures.signature import Signature
+
+_DECLARATION = "_meta_graph_signature"
+_MADE = "_meta_graph_declared"
+_METHODS = {"predict": PREDICT, "classify": CLASSIFY, "regress": REGRESS}
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Declaration:
+    """What the decorator was given."""
+
+    inputs: Any
+    name: str | None
+    method: str
+    options: Mapping[str, Any]
+
+    def of(self, model: Any, attribute: str) -> Signature:
+        """The signature of a model's method."""
+        function = getattr(model, attribute)
+        method_name = _METHODS.get(self.method, self.method)
+        make: Callable[..., Signature] = _MAKERS.get(method_name, predict_signature)
+        made = make(function, self.inputs, **self.options)
+        name = self.name or attribute
+        return dataclasses.replace(made, method_name=method_name, name=name)
+
+
+_MAKERS: Mapping[str, Callable[..., Signature]] = {
+    CLASSIFY: classify_signature,
+    REGRESS: regress_signature,
+}
+
+
+def signature(
+    inputs: Any = None,
+    *,
+    name: str | None = None,
+    method: str = "predict",
+    **options: Any,
+) -> Callable[[MethodT], MethodT]:
+    """Declares a method of a model to be an endpoint of it.
+
+    Whatever writes the model writes the signature too, as it writes those of the
+    methods that a class inherits. The method itself stays as it is. A signature
+    `serving_default` takes the place of the one that each model has.
+
+    Args:
+        inputs: What the method takes: one `tf.TensorSpec`, a list with one entry an
+            argument, or a dict by argument. Entries may be nested structures. None for
+            a `tf.function` with an input signature.
+        name: Key of the signature; the method's name by default.
+        method: `"predict"`, `"classify"`, `"regress"`, or the full method name of
+            another kind.
+        **options: Further arguments of `predict_signature`, `classify_signature` or
+            `regress_signature`.
+
+    Returns:
+        What declares the method it is given.
+
+    Example:
+        ```python
+        class Encoder(keras.Model):
+            @kmg.signature(tf.TensorSpec([None, 3], tf.float32), name="embed")
+            def embed(self, x):
+                return {"embedding": self.encoder(x)}
+        ```
+    """
+    declaration = _Declaration(inputs, name, method, options)
+
+    def declare(function: MethodT) -> MethodT:
+        setattr(function, _DECLARATION, declaration)
+        return function
+
+    return declare
+
+
+def declared_signatures(model: Any) -> dict[str, Signature]:
+    """The signatures of a model's decorated methods, by key.
+
+    Those of a model stay the same objects, so that its export can be kept.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        Signatures; of a method that overrides a decorated one too.
+
+    Raises:
+        SignatureError: If a method does not fit its declaration, or two have one key.
+    """
+    made: dict[str, tuple[_Declaration, Signature]] = vars(model).setdefault(_MADE, {})
+    owners: dict[str, str] = {}
+    found: dict[str, Signature] = {}
+    for attribute, declaration in _declarations(type(model)).items():
+        key = declaration.name or attribute
+        if key in owners:
+            raise SignatureError(
+                f"The methods {owners[key]!r} and {attribute!r} both declare the "
+                f"signature {key!r}.",
+                fix="give one of them another name=.",
+            )
+        owners[key] = attribute
+        if attribute not in made or made[attribute][0] is not declaration:
+            made[attribute] = (declaration, declaration.of(model, attribute))
+        found[key] = made[attribute][1]
+    return found
+
+
+def _declarations(kind: type) -> dict[str, _Declaration]:
+    """The declarations of a class by method, the most derived of each, bases first."""
+    found: dict[str, _Declaration] = {}
+    for base in reversed(kind.__mro__):
+        for attribute, value in vars(base).items():
+            declaration = getattr(value, _DECLARATION, None)
+            if isinstance(declaration, _Declaration):
+                found[attribute] = declaration
+    return found

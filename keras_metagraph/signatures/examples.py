@@ -1,0 +1,241 @@
+"""Parses serialized `tf.Example`s into what a model takes."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.signatures.images import EncodedImage
+
+SERIALIZED = tf.TensorSpec([None], tf.string)
+"""What servers feed: a vector of serialized examples."""
+
+_STRING_LAYERS = (
+    keras.layers.Hashing,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+_INTEGER_LAYERS = (keras.layers.CategoryEncoding, keras.layers.IntegerLookup)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleParser:
+    """From a vector of serialized examples to tensors by input key.
+
+    Attributes:
+        features: What is read of each example, as `tf.io.parse_example` takes it.
+        convert: From the parsed features to tensors by input key.
+    """
+
+    features: Mapping[str, Any]
+    convert: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def __call__(self, serialized: Any) -> dict[str, Any]:
+        """Parses a vector of serialized examples."""
+        return self.convert(tf.io.parse_example(serialized, dict(self.features)))
+
+
+def make_parser(
+    name: str, inputs: Mapping[str, Any], given: Any = None
+) -> Callable[[Any], dict[str, Any]]:
+    """Makes the parser of examples for a function.
+
+    Args:
+        name: What errors call the function.
+        inputs: Specs of what it takes, by key.
+        given: None for what follows from the specs. Or by feature what differs from
+            that: `tf.io` features, `EncodedImage`, preprocessing layers. Or a
+            `keras.utils.FeatureSpace`; or a function from serialized examples to the
+            inputs, by key or the only one.
+
+    Returns:
+        From serialized examples to tensors by input key; an `ExampleParser` where it
+        is not a function of the user.
+
+    Raises:
+        SignatureError: If there is no feature for an input; lists all such inputs.
+    """
+    if isinstance(given, keras.utils.FeatureSpace):
+        return _of_feature_space(name, inputs, given)
+    if given is None or isinstance(given, Mapping):
+        return _of_features(name, inputs, given or {})
+    if callable(given):
+        return _of_function(name, inputs, given)
+    raise SignatureError(
+        f"examples of {name!r} is none of what it may be. Received: {given!r}",
+        fix="pass tf.io features by name, a keras.utils.FeatureSpace, or a function.",
+    )
+
+
+def _of_function(
+    name: str, inputs: Mapping[str, Any], function: Callable[[Any], Any]
+) -> Callable[[Any], dict[str, Any]]:
+    def parse(serialized: Any) -> dict[str, Any]:
+        parsed = function(serialized)
+        if not isinstance(parsed, Mapping):
+            parsed = dict.fromkeys(list(inputs)[:1], parsed)
+        missing = [key for key in inputs if key not in parsed]
+        if missing:
+            raise SignatureError(
+                f"The function that parses examples for {name!r} gives not all inputs.",
+                findings=[f"input {key!r} is missing" for key in missing],
+                fix="return a dict with all inputs by key.",
+            )
+        return {key: fit(parsed[key], spec) for key, spec in inputs.items()}
+
+    return parse
+
+
+def _of_feature_space(
+    name: str, inputs: Mapping[str, Any], space: Any
+) -> ExampleParser:
+    """Reads the raw features; encodes them where the model takes them encoded."""
+    raw = {key: _spec(tensor) for key, tensor in space.get_inputs().items()}
+    if set(inputs) <= set(raw):
+        return _of_features(name, inputs, {})
+    parser = _of_features(name, raw, {})
+
+    def convert(parsed: dict[str, Any]) -> dict[str, Any]:
+        encoded = space(parser.convert(parsed))
+        found = (
+            encoded if isinstance(encoded, Mapping) else dict.fromkeys(inputs, encoded)
+        )
+        return {key: fit(found[key], spec) for key, spec in inputs.items()}
+
+    return ExampleParser(parser.features, convert)
+
+
+def _of_features(
+    name: str, inputs: Mapping[str, Any], given: Mapping[str, Any]
+) -> ExampleParser:
+    """A feature for each input: the given one, or what follows from its spec."""
+    findings = [
+        f"there is no input {key!r}{nearest(str(key), inputs)}"
+        for key in given
+        if key not in inputs
+    ]
+    features: dict[str, Any] = {}
+    steps: dict[str, Callable[[Any], Any]] = {}
+    for key, spec in inputs.items():
+        feature = given[key] if key in given else _automatic(spec)
+        if isinstance(feature, keras.layers.Layer):
+            steps[key] = feature
+            feature = _plain(_raw_spec(feature, spec))
+        elif isinstance(feature, EncodedImage):
+            steps[key] = feature.decoder(spec)
+            feature = feature.feature
+        if isinstance(feature, str):
+            findings.append(f"input {key!r} {feature}")
+        features[key] = feature
+    if findings:
+        raise SignatureError(
+            f"The features of tf.Example for the inputs of {name!r} are not known.",
+            findings=findings,
+            fix="pass examples={key: tf.io.FixedLenFeature(...)} for these, or a "
+            "function that parses the examples.",
+        )
+
+    def convert(parsed: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: fit(steps[key](parsed[key]) if key in steps else parsed[key], spec)
+            for key, spec in inputs.items()
+        }
+
+    return ExampleParser(features, convert)
+
+
+def _automatic(spec: Any) -> Any:
+    """The feature that follows from a spec; or why there is none."""
+    if EncodedImage.suits(spec):
+        return EncodedImage()
+    return _plain(spec)
+
+
+def _plain(spec: Any) -> Any:
+    """The `tf.io` feature that has the values of a spec; or why there is none."""
+    dtype = _stored_dtype(tf.as_dtype(spec.dtype))
+    shape = tf.TensorShape(spec.shape)
+    if dtype is None:
+        return f"has dtype {tf.as_dtype(spec.dtype).name}, which no example can hold"
+    if not shape.rank:
+        return f"has the shape {shape}, without a first dimension for the examples"
+    if isinstance(spec, tf.SparseTensorSpec):
+        if shape.rank == 2:
+            return tf.io.VarLenFeature(dtype)
+        return f"is sparse with {shape.rank} dimensions, and an example has lists"
+    if isinstance(spec, tf.RaggedTensorSpec):
+        if spec.ragged_rank == 1 and shape.rank == 2:
+            return tf.io.RaggedFeature(dtype, row_splits_dtype=spec.row_splits_dtype)
+        return f"is ragged with {shape.rank} dimensions, and an example has lists"
+    dims = shape.as_list()[1:]
+    if None not in dims:
+        return tf.io.FixedLenFeature(dims, dtype)
+    if None not in dims[1:]:
+        return tf.io.FixedLenSequenceFeature(dims[1:], dtype, allow_missing=True)
+    return f"has several dimensions of unknown size: {shape}"
+
+
+def _stored_dtype(dtype: tf.DType) -> tf.DType | None:
+    """The type in which an example holds values of a dtype."""
+    if dtype == tf.string:
+        return tf.string
+    if dtype.is_integer or dtype.is_bool:
+        return tf.int64
+    return tf.float32 if dtype.is_floating else None
+
+
+def _raw_spec(layer: Any, spec: Any) -> tf.TensorSpec:
+    """What a preprocessing layer takes to give what a model takes."""
+    dims = tf.TensorShape(spec.shape)[1:]
+    keeps = isinstance(layer, keras.layers.Normalization) or (
+        getattr(layer, "output_mode", None) == "int"
+        and not isinstance(layer, keras.layers.TextVectorization)
+    )
+    dtype = tf.float32
+    if isinstance(layer, _STRING_LAYERS):
+        dtype = tf.string
+    elif isinstance(layer, _INTEGER_LAYERS):
+        dtype = tf.int64
+    return tf.TensorSpec([None, *(dims if keeps else [1])], dtype)
+
+
+def _spec(tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def fit(value: Any, spec: Any) -> Any:
+    """A parsed feature in the form, dtype and shape that a spec asks for."""
+    dtype = tf.as_dtype(spec.dtype)
+    if value.dtype != dtype:
+        value = tf.cast(value, dtype)
+    if isinstance(spec, tf.SparseTensorSpec):
+        return _sparse(value, spec)
+    if isinstance(value, tf.SparseTensor):
+        if isinstance(spec, tf.RaggedTensorSpec):
+            return tf.RaggedTensor.from_sparse(
+                value, row_splits_dtype=spec.row_splits_dtype
+            )
+        value = tf.sparse.to_dense(value)
+    if isinstance(value, tf.RaggedTensor) and isinstance(spec, tf.TensorSpec):
+        value = value.to_tensor()
+    if isinstance(spec, tf.TensorSpec):
+        dims = tf.TensorShape(spec.shape)[1:]
+        if dims.is_fully_defined() and not value.shape[1:].is_compatible_with(dims):
+            value = tf.reshape(value, [-1, *dims])
+    return value
+
+
+def _sparse(value: Any, spec: Any) -> Any:
+    """A sparse tensor with as many columns as the spec says."""
+    if isinstance(value, tf.RaggedTensor):
+        value = value.to_sparse()
+    elif not isinstance(value, tf.SparseTensor):
+        value = tf.sparse.from_dense(value)
+    dims = tf.TensorShape(spec.shape)[1:]
+    if not dims.is_fully_defined():
+        return value
+    shape = tf.concat([value.dense_shape[:1], tf.constant(dims.as_list(), tf.int64)], 0)
+    return tf.SparseTensor(value.indices, value.values, shape)

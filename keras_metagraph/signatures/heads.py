@@ -1,0 +1,335 @@
+"""The heads of classifiers and regressors, as servers take them.
+
+TensorFlow Serving: `servables/tensorflow/classifier.cc` and `regressor.cc`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.export.signatures import PREDICT
+from keras_metagraph.export.trace import Trace, TracedOutput, trace_function
+from keras_metagraph.graph.ir import TensorName
+from keras_metagraph.signatures.signature import Signature
+from keras_metagraph.signatures.target import Target
+
+CLASSES, SCORES, OUTPUTS = "classes", "scores", "outputs"
+
+Head = Callable[[dict[str, Any]], dict[str, Any]]
+"""From the outputs of a function to those of a signature."""
+
+_PASS_ON = frozenset(
+    {"Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"}
+)
+_PROBABILITIES = frozenset({"Sigmoid", "Softmax"})
+# What layers without an activation end with. Softmax undoes the logarithm of a softmax.
+_LOGITS = frozenset({"BiasAdd", "LogSoftmax", "MatMul"})
+
+
+class TracedTarget:
+    """A function, and what its graph tells of its outputs.
+
+    Args:
+        found: The function.
+    """
+
+    def __init__(self, found: Target) -> None:
+        self.found = found
+        self._keys: list[str] = []
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, TracedOutput]:
+        """Its outputs by key, in the order in which it gives them."""
+        by_key = {output.path[0]: output for output in self._trace.outputs}
+        return {key: by_key[key] for key in self._keys}
+
+    @functools.cached_property
+    def _trace(self) -> Trace:
+        found = self.found
+
+        def run(**tensors: Any) -> dict[str, Any]:
+            outputs = found.outputs(tensors)
+            self._keys = list(outputs)  # tf.nest sorts them
+            return outputs
+
+        function = Signature(PREDICT, found.inputs, run, found.name)
+        return trace_function(function, found.name)[1]
+
+    def only_output(self, key: str | None) -> str:
+        """The key of the one output that is meant.
+
+        Raises:
+            SignatureError: If there is none of that name, or if there are several.
+        """
+        if key is None and len(self.outputs) == 1:
+            return next(iter(self.outputs))
+        if key in self.outputs:
+            return str(key)
+        problem = "several outputs"
+        if key is not None:
+            problem = f"no output {key!r}{nearest(key, self.outputs)}"
+        raise SignatureError(
+            f"{self.found.name!r} has {problem}.",
+            findings=[f"there is {known!r}" for known in self.outputs],
+            fix="pass output= with one of these.",
+        )
+
+    def last_op(self, key: str) -> str:
+        """The op that an output comes from; what only passes values on is left out."""
+        graph = self._trace.graph
+        node = graph.nodes[TensorName.parse(self.outputs[key].tensors[0]).node]
+        while node.op in _PASS_ON:
+            node = graph.nodes[node.inputs[0].node]
+        return node.op
+
+    def check(self, findings: list[str], what: str) -> None:
+        """Raises what was found, if anything was."""
+        if findings:
+            raise SignatureError(
+                f"{self.found.name!r} cannot be {what}.",
+                findings=findings,
+                fix="change what the findings name.",
+            )
+
+
+def classification(
+    traced: TracedTarget,
+    key: str,
+    outputs: tuple[str, ...],
+    labels: Any,
+    top_k: int | None,
+    from_logits: bool | None,
+) -> Head:
+    """The head of a function that gives a score a class.
+
+    Args:
+        traced: The function.
+        key: Which of its outputs.
+        outputs: What to give: `"classes"`, `"scores"`.
+        labels: Texts by class id, or a lookup layer.
+        top_k: How many classes to give, the best first.
+        from_logits: Whether the output is logits; None to find out.
+
+    Returns:
+        The head.
+
+    Raises:
+        SignatureError: If something does not fit; lists all of it.
+    """
+    spec = traced.outputs[key].spec
+    shape = tf.TensorShape(spec.shape)
+    findings = [*_unknown_outputs(outputs), *_not_numeric(key, spec)]
+    if shape.rank not in (1, 2):
+        findings.append(
+            f"output {key!r} has the shape {shape}, expected (batch, classes)"
+        )
+    binary = shape.rank == 1 or (shape.rank == 2 and shape[1] == 1)
+    count = 2 if binary else shape[1] if shape.rank == 2 else None
+    texts = read_labels(labels, count)
+    if None not in (count, texts) and count != len(texts or ()):
+        findings.append(f"there are {count} classes and {len(texts or ())} labels")
+    if top_k is not None and not 1 <= top_k <= (count or top_k):
+        findings.append(f"top_k is {top_k}, and there are {count} classes")
+    activation = _activation(traced, key, from_logits, findings, binary=binary)
+    traced.check(findings, "a classifier")
+
+    def head(values: dict[str, Any]) -> dict[str, Any]:
+        scores = _probabilities(values[key], activation, binary=binary)
+        found = _ranked(scores, texts, top_k)
+        return {name: found[name] for name in outputs}
+
+    return head
+
+
+def own_classification(
+    traced: TracedTarget, outputs: tuple[str, ...], options: Mapping[str, Any]
+) -> Head:
+    """The head of a function that gives classes and scores itself.
+
+    Args:
+        traced: The function.
+        outputs: What to give: `"classes"`, `"scores"`.
+        options: Options of classifiers that there is no use for here.
+
+    Returns:
+        The head.
+
+    Raises:
+        SignatureError: If something does not fit; lists all of it.
+    """
+    findings = [*_unknown_outputs(outputs)]
+    findings += [
+        f"{name}={value!r} was passed, and the function gives classes or scores itself"
+        for name, value in options.items()
+        if value is not None
+    ]
+    for key, output in traced.outputs.items():
+        shape = tf.TensorShape(output.spec.shape)
+        if shape.rank not in (None, 2):
+            findings.append(
+                f"output {key!r} has the shape {shape}, expected (batch, classes)"
+            )
+        if key == SCORES:
+            findings += _not_numeric(key, output.spec)
+        elif key != CLASSES:
+            findings.append(f"there is another output {key!r}")
+        elif output.spec.dtype != tf.string:
+            findings.append(f"output {key!r} is {output.spec.dtype.name}, not texts")
+    traced.check(findings, "a classifier")
+
+    def head(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: as_float32(values[key]) if key == SCORES else values[key]
+            for key in outputs
+            if key in values
+        }
+
+    return head
+
+
+def regression(traced: TracedTarget, key: str) -> Head:
+    """The head of a function that gives one number an example.
+
+    Args:
+        traced: The function.
+        key: Which of its outputs.
+
+    Returns:
+        The head.
+
+    Raises:
+        SignatureError: If the output is something else.
+    """
+    spec = traced.outputs[key].spec
+    shape = tf.TensorShape(spec.shape)
+    findings = _not_numeric(key, spec)
+    if shape.rank not in (1, 2) or (shape.rank == 2 and shape[1] != 1):
+        findings.append(
+            f"output {key!r} has the shape {shape}, expected (batch,) or (batch, 1)"
+        )
+    traced.check(findings, "a regressor")
+    return lambda values: {OUTPUTS: as_float32(values[key])}
+
+
+def as_float32(value: Any) -> Any:
+    """A tensor in the only type that servers take for scores and regressions."""
+    return value if value.dtype == tf.float32 else tf.cast(value, tf.float32)
+
+
+def read_labels(labels: Any, count: int | None) -> tuple[bytes, ...] | None:
+    """Labels by class id.
+
+    Args:
+        labels: A list of texts; a `StringLookup` or `IntegerLookup`; or None.
+        count: How many classes there are, if that is known.
+
+    Returns:
+        The labels as bytes. Of a lookup layer the token of each index, without those
+        for masks and unknown tokens where there are no classes for them.
+
+    Raises:
+        SignatureError: If it is something else.
+    """
+    if labels is None:
+        return None
+    if isinstance(labels, keras.layers.StringLookup | keras.layers.IntegerLookup):
+        tokens = labels.get_vocabulary(include_special_tokens=False)
+        labels = tokens if count == len(tokens) else labels.get_vocabulary()
+    if isinstance(labels, str | bytes) or not isinstance(labels, Sequence | np.ndarray):
+        raise SignatureError(
+            "labels are a list of texts or a StringLookup layer. "
+            f"Received: labels={labels!r}",
+            fix='pass labels=["cat", "dog"].',
+        )
+    return tuple(
+        label if isinstance(label, bytes) else str(label).encode("utf-8")
+        for label in labels
+    )
+
+
+def _activation(
+    traced: TracedTarget,
+    key: str,
+    from_logits: bool | None,
+    findings: list[str],
+    *,
+    binary: bool,
+) -> str | None:
+    """What makes probabilities of an output: softmax, sigmoid, or nothing."""
+    last = traced.last_op(key)
+    if from_logits is None and last in _PROBABILITIES:
+        return None
+    loss = getattr(traced.found.model, "loss", None)
+    loss = loss.get(key) if isinstance(loss, Mapping) else loss
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if from_logits is None:
+        from_logits = _takes_logits(loss)
+    if from_logits is None and last in _LOGITS:
+        from_logits = True
+    if from_logits is None:
+        findings.append(
+            f"output {key!r} comes from {last}, which does not tell whether it is "
+            "probabilities or logits: pass from_logits="
+        )
+    if not from_logits:
+        return None
+    # One loss for each class on its own: several labels may hold at once.
+    name = getattr(loss, "__name__", type(loss).__name__)
+    independent = "binary" in name.lower()
+    return "sigmoid" if binary or independent else "softmax"
+
+
+def _takes_logits(loss: Any) -> bool | None:
+    """Whether a loss takes logits; None where it does not say."""
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits")
+    if not callable(loss):
+        return None
+    parameter = inspect.signature(loss).parameters.get("from_logits")
+    return None if parameter is None else bool(parameter.default)
+
+
+def _probabilities(output: Any, activation: str | None, *, binary: bool) -> Any:
+    """Probabilities, float32, `(batch, classes)`."""
+    scores = as_float32(output)
+    if scores.shape.rank == 1:
+        scores = scores[:, tf.newaxis]
+    if activation is not None:
+        scores = getattr(tf.nn, activation)(scores)
+    return tf.concat([1.0 - scores, scores], axis=1) if binary else scores
+
+
+def _ranked(
+    scores: Any, labels: tuple[bytes, ...] | None, top_k: int | None
+) -> dict[str, Any]:
+    """Classes and scores: all by id, or the best first."""
+    size = tf.shape(scores)
+    texts = (
+        tf.strings.as_string(tf.range(size[1]))
+        if labels is None
+        else tf.constant(labels, tf.string)
+    )
+    if top_k is None:
+        return {CLASSES: tf.tile(texts[tf.newaxis, :], [size[0], 1]), SCORES: scores}
+    best, places = tf.math.top_k(scores, top_k)
+    return {CLASSES: tf.gather(texts, places), SCORES: best}
+
+
+def _unknown_outputs(outputs: tuple[str, ...]) -> list[str]:
+    unknown = [name for name in outputs if name not in (CLASSES, SCORES)]
+    if outputs and not unknown:
+        return []
+    return [f"outputs names classes, scores or both. Received: {outputs!r}"]
+
+
+def _not_numeric(key: str, spec: Any) -> list[str]:
+    dtype = tf.as_dtype(spec.dtype)
+    if isinstance(spec, tf.TensorSpec) and (dtype.is_floating or dtype.is_integer):
+        return []
+    return [f"output {key!r} is {spec}, expected numbers"]
