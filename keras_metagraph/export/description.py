@@ -44,6 +44,7 @@ def describe(
         "model": config,
         "build_config": _config(model.get_build_config)[0],
         "compile_config": compiled if model.compiled else None,
+        "dtype_policy": model.dtype_policy.name,
         "input_structure": _spec_structure(inputs),
         "variables": [_variable(variable) for variable in variables],
         "graphs": graphs,

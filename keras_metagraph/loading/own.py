@@ -1,7 +1,8 @@
 """Loads the files that this package wrote: the same Keras model, and where it stood."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -106,7 +107,12 @@ def load_own(
         trains="train" in (fields.get("graphs") or {}),
     )
     if getattr(model, "meta_graph", None) is None:  # else it runs a graph of its own
-        meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
+        # A .meta that TensorFlow 1 wrote of a SavedModel has no files beside it; the
+        # model has its vocabularies from its description all the same.
+        if export.assets_directory is not None:
+            meta_graph_def = inline_vocabularies(
+                meta_graph_def, export.assets_directory
+            )
         # Not setattr: Keras would track what it holds.
         vars(model)["meta_graph"] = OwnMetaGraph(
             meta_graph_def,
@@ -164,6 +170,8 @@ def _check_description(fields: dict[str, Any]) -> None:
     for key in ("model", "compile_config"):
         if not isinstance(fields[key], dict | None):
             raise TypeError(key)
+    if fields.get("dtype_policy") is not None:
+        keras.dtype_policies.get(fields["dtype_policy"])  # a ValueError, if unknown
     for record in fields["variables"]:
         if not isinstance(record["name"], str) or not isinstance(record["role"], str):
             raise TypeError(f"variable {record!r}")
@@ -221,7 +229,10 @@ def _rebuild(
     if compile and fields["compile_config"]:
         config["compile_config"] = fields["compile_config"]
     config = resolve_objects(config, custom_objects, safe_mode=safe_mode)
-    with keras.saving.custom_object_scope(custom_objects):
+    with (
+        keras.saving.custom_object_scope(custom_objects),
+        _dtype_policy(fields.get("dtype_policy")),
+    ):
         try:
             model = _construct(config["model"], safe_mode)
             _build(model, fields)
@@ -240,6 +251,21 @@ def _rebuild(
                 'that get_config() has what __init__ takes; or pass rebuild="graph".',
             ) from error
     return model
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str | None) -> Iterator[None]:
+    """Gives the process the policy that the saved model has.
+
+    Models do not take it from their configs, and scale losses by it.
+    """
+    before = keras.config.dtype_policy()
+    if name is not None:
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _construct(config: dict[str, Any], safe_mode: bool) -> Any:

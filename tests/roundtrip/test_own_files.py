@@ -204,6 +204,18 @@ def mixed_precision():
     return model, X, Y, {}
 
 
+def mixed_by_policy():
+    """Made under a policy for all layers, by which Keras scales the loss."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras.Sequential([keras.Input([5]), LAYERS.Dense(4), LAYERS.Dense(1)])
+        model.compile("adam", "mse")
+    finally:
+        keras.config.set_dtype_policy(before)
+    return model, X, Y, {}
+
+
 def custom_objects():
     """A custom layer, activation, initializer, loss, metric, optimizer, schedule."""
     gate = Gate(LAYERS.Dense(5, activation=half, kernel_initializer=Start()))
@@ -243,6 +255,7 @@ MODELS = (
     functional,
     recurrent,
     mixed_precision,
+    mixed_by_policy,
     custom_objects,
     subclassed,
     registered,
