@@ -11,7 +11,13 @@ from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
 from keras_metagraph.errors import CheckpointError
 from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
-from keras_metagraph.loading.legacy_keras.summary import KerasH5Report, summarize_h5
+from keras_metagraph.loading.legacy_keras.saved_model import keras2_objects
+from keras_metagraph.loading.legacy_keras.summary import (
+    KerasH5Report,
+    KerasModelSummary,
+    summarize_h5,
+    summarize_keras2,
+)
 from keras_metagraph.loading.summary import GraphSummary, summarize
 from keras_metagraph.printed import Printed
 
@@ -28,6 +34,8 @@ class MetaGraphReport(Printed):
         checkpoint: Prefix of the checkpoint beside it; `None` if there is none.
         note: What is wrong with the checkpoint; empty if nothing is.
         meta_graphs: A summary of each graph.
+        keras: The Keras 2 model that a SavedModel holds, which `load_from_meta_graph`
+            rebuilds; `None` of others.
     """
 
     path: str
@@ -35,6 +43,7 @@ class MetaGraphReport(Printed):
     checkpoint: str | None
     note: str
     meta_graphs: tuple[GraphSummary, ...]
+    keras: KerasModelSummary | None = None
 
     @property
     def blocked(self) -> bool:
@@ -45,7 +54,11 @@ class MetaGraphReport(Printed):
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
         yield inspect_tables.head(self.path, self.kind, self.checkpoint, self.note)
+        if self.keras is not None:
+            yield self.keras
         for graph in self.meta_graphs:
+            if len(self.meta_graphs) > 1:
+                yield ""
             yield from inspect_tables.graph_tables(graph)
 
 
@@ -63,7 +76,8 @@ def inspect_meta_graph(
     Returns:
         Versions, variables, collections, signatures, the inferred inputs, outputs,
         labels, loss and train op with the reasons, the optimizer, op counts, and what
-        would not be run. Of an H5 file its layers, weights, optimizer and loss.
+        would not be run. Of a Keras model in an H5 file, or that Keras 2 saved as a
+        SavedModel, its layers, weights, optimizer and loss.
 
     Raises:
         FormatError: If the file is missing, damaged, or no MetaGraph.
@@ -81,12 +95,14 @@ def inspect_meta_graph(
     export = open_export(filepath)
     wanted = export.meta_graphs if tags is None else [export.select(tags)]
     reader, note = _open(export.checkpoint)
+    keras2 = keras2_objects(export, wanted[0])
     return MetaGraphReport(
         path=export.path,
         kind=export.kind,
         checkpoint=export.checkpoint,
         note=note or export.note,
         meta_graphs=_share_unused([summarize(graph, reader) for graph in wanted]),
+        keras=summarize_keras2(wanted[0], keras2) if keras2 else None,
     )
 
 

@@ -2,80 +2,35 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import tensorflow as tf
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.formats.keras_h5 import is_hdf5
 from keras_metagraph.formats.registry import open_export
+from keras_metagraph.inspect_tables import signatures_table
 from keras_metagraph.loading.infer.signatures import signature_defs
+from keras_metagraph.loading.summary import SignatureSummary, summarize_signatures
 from keras_metagraph.printed import Printed
 from keras_metagraph.signatures.validation import signature_findings
 
 
 @dataclasses.dataclass(frozen=True)
-class DeclaredTensor:
-    """A `TensorInfo` of a signature.
+class ServedSignature(SignatureSummary):
+    """A signature, and what a server says of it.
 
     Attributes:
-        names: Its tensor; the parts of a sparse or composite one.
-        dtype: Its dtype.
-        shape: Its shape, `None` for unknown dimensions; `None` for an unknown rank.
-    """
-
-    names: tuple[str, ...]
-    dtype: str
-    shape: tuple[int | None, ...] | None
-
-    @classmethod
-    def of(cls, info: Any) -> "DeclaredTensor":
-        """Reads a `TensorInfo`."""
-        shape = tf.TensorShape(info.tensor_shape)
-        return cls(
-            tuple(_names(info)),
-            tf.dtypes.as_dtype(info.dtype).name if info.dtype else "",
-            None if shape.rank is None else tuple(shape.as_list()),
-        )
-
-    def __str__(self) -> str:
-        shape = "of unknown shape" if self.shape is None else str(self.shape)
-        return f"{self.dtype or 'unknown dtype'} {shape}"
-
-
-@dataclasses.dataclass(frozen=True)
-class DeclaredSignature:
-    """A signature as a file declares it.
-
-    Attributes:
-        key: Its key.
+        name: Its name.
         method: Its method name.
         inputs: Tensors by key.
         outputs: Tensors by key.
         findings: What TensorFlow Serving would not take; empty if it takes it all.
     """
 
-    key: str
-    method: str
-    inputs: dict[str, DeclaredTensor]
-    outputs: dict[str, DeclaredTensor]
-    findings: tuple[str, ...]
-
-    @classmethod
-    def of(cls, key: str, signature_def: Any) -> "DeclaredSignature":
-        """Reads a `SignatureDef`."""
-        return cls(
-            key,
-            signature_def.method_name,
-            _side(signature_def.inputs),
-            _side(signature_def.outputs),
-            tuple(signature_findings(key, signature_def)),
-        )
+    findings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +39,11 @@ class GraphSignatures:
 
     Attributes:
         tags: Its tags.
-        signatures: Its signatures, by key in the alphabet's order.
+        signatures: Its signatures, by name in the alphabet's order.
     """
 
     tags: tuple[str, ...]
-    signatures: tuple[DeclaredSignature, ...]
+    signatures: tuple[ServedSignature, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +97,7 @@ def inspect_signatures(
     Example:
         ```python
         report = inspect_signatures("exports/1")
-        [signature.key for signature in report.graphs[0].signatures]
+        [signature.name for signature in report.graphs[0].signatures]
         ```
     """
     refuse_keras_file(filepath)
@@ -151,15 +106,22 @@ def inspect_signatures(
     return SignaturesReport(
         path=export.path,
         kind=export.kind,
-        graphs=tuple(
-            GraphSignatures(
-                tuple(meta_graph_def.meta_info_def.tags),
-                tuple(
-                    DeclaredSignature.of(key, signature_def)
-                    for key, signature_def in signature_defs(meta_graph_def).items()
+        graphs=tuple(map(_served, wanted)),
+    )
+
+
+def _served(meta_graph_def: Any) -> GraphSignatures:
+    definitions = signature_defs(meta_graph_def)
+    return GraphSignatures(
+        tuple(meta_graph_def.meta_info_def.tags),
+        tuple(
+            ServedSignature(
+                **vars(summary),
+                findings=tuple(
+                    signature_findings(summary.name, definitions[summary.name])
                 ),
             )
-            for meta_graph_def in wanted
+            for summary in summarize_signatures(meta_graph_def)
         ),
     )
 
@@ -181,48 +143,14 @@ def refuse_keras_file(filepath: str | os.PathLike[str]) -> None:
         )
 
 
-def _names(info: Any) -> Iterator[str]:
-    """The tensors of a `TensorInfo` (`meta_graph.proto`)."""
-    encoding = info.WhichOneof("encoding")
-    if encoding == "coo_sparse":
-        parts = info.coo_sparse
-        yield parts.indices_tensor_name
-        yield parts.values_tensor_name
-        yield parts.dense_shape_tensor_name
-    elif encoding == "composite_tensor":
-        for component in info.composite_tensor.components:
-            yield from _names(component)
-    else:
-        yield info.name
-
-
-def _side(infos: Mapping[str, Any]) -> dict[str, DeclaredTensor]:
-    return {key: DeclaredTensor.of(infos[key]) for key in sorted(infos)}
-
-
 def _tables(graph: GraphSignatures) -> Iterator[RenderableType]:
-    title = f"Graph {' + '.join(graph.tags)}" if graph.tags else "Graph"
+    title = f"\nGraph {' + '.join(graph.tags)}" if graph.tags else "\nGraph"
     if not graph.signatures:
-        yield Text.assemble((f"\n{title} ", "italic"), "has no signatures.")
+        yield Text.assemble((title, "italic"), " has no signatures.")
         return
-    table = Table(
-        title=f"\n{title}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
-    )
-    for column in ("signature", "key", "tensor", "type"):
-        table.add_column(column, overflow="fold")
-    for signature in graph.signatures:
-        head = [signature.key, f"  {signature.method.removeprefix('tensorflow/')}"]
-        rows = [
-            (f"{arrow} {key}", "\n".join(tensor.names), str(tensor))
-            for arrow, side in (("in ", signature.inputs), ("out", signature.outputs))
-            for key, tensor in side.items()
-        ]
-        for place in range(max(len(head), len(rows))):
-            first = head[place] if place < len(head) else ""
-            table.add_row(first, *(rows[place] if place < len(rows) else ("", "", "")))
-    yield table
-    for signature in graph.signatures:
-        for finding in signature.findings:
-            yield Text(f"! TensorFlow Serving: {finding}", style="yellow")
-    if not any(signature.findings for signature in graph.signatures):
+    yield signatures_table(graph.signatures, title)
+    findings = [finding for each in graph.signatures for finding in each.findings]
+    for finding in findings:
+        yield Text(f"! TensorFlow Serving: {finding}", style="yellow")
+    if not findings:
         yield Text("TensorFlow Serving takes all of them.", style="green")

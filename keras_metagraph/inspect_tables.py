@@ -1,5 +1,6 @@
 """The tables that `inspect_meta_graph` prints."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def graph_tables(graph: GraphSummary) -> Iterator[RenderableType]:
         yield from _notes(graph.interface)
         yield from _refused(graph.refused)
     if graph.signatures:
-        yield _signatures(graph.signatures)
+        yield signatures_table(graph.signatures, "Signatures", _ROWS)
     if graph.variables:
         yield _variables(graph.variables)
     if graph.unused:
@@ -149,16 +150,34 @@ def _refused(refused: Sequence[RefusedOp]) -> Iterator[RenderableType]:
         yield Text("Nothing that the model needs is refused.", style="green")
 
 
-def _signatures(signatures: Sequence[SignatureSummary]) -> RenderableType:
-    table = _table("Signatures", "signature", "key", "tensor", "type")
+def signatures_table(
+    signatures: Sequence[SignatureSummary], title: str, most: int | None = None
+) -> RenderableType:
+    """The signatures with their method names, inputs and outputs.
+
+    Args:
+        signatures: The signatures.
+        title: What stands above them.
+        most: How many inputs and outputs of each are shown; `None` for all.
+
+    Returns:
+        A table.
+    """
+    table = _table(title, "signature", "key", "tensor", "type")
     for signature in signatures:
-        name = signature.name
+        # The method name stands below the key: "serving/predict".
+        names = [signature.name]
+        if signature.method:
+            names.append(f"  {signature.method.removeprefix('tensorflow/')}")
+        rows = []
         for arrow, side in (("in ", signature.inputs), ("out", signature.outputs)):
-            for key, tensor in list(side.items())[:_ROWS]:
-                table.add_row(name, f"{arrow} {key}", tensor.tensor, str(tensor))
-                name = ""
-            if len(side) > _ROWS:
-                table.add_row("", f"{arrow} and {len(side) - _ROWS} more", "", "")
+            for key, tensor in list(side.items())[:most]:
+                named = tensor.tensor.replace(" ", "\n")
+                rows.append((f"{arrow} {key}", named, str(tensor)))
+            if most is not None and len(side) > most:
+                rows.append((f"{arrow} and {len(side) - most} more", "", ""))
+        for name, row in itertools.zip_longest(names, rows):
+            table.add_row(name or "", *(row or ()))
     return table
 
 

@@ -13,7 +13,7 @@ from keras_metagraph.checkpoint.durable import write_bytes
 from keras_metagraph.checkpoint.names import STATE_FILE, meta_path, step_prefix
 from keras_metagraph.checkpoint.snapshot import read_value, take_snapshot
 from keras_metagraph.checkpoint.write import write_checkpoint
-from keras_metagraph.errors import ExportError
+from keras_metagraph.errors import ExportError, SignatureError
 from keras_metagraph.export.assemble import Exported, finish
 from keras_metagraph.export.cache import cached_meta_graph, last_export
 from keras_metagraph.export.checkpoint_values import checkpoint_values
@@ -231,14 +231,19 @@ def export_with(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
         SignatureError: If a signature names what is not in the graph.
     """
     check_model(model)
-    own = _with_own(model, "meta_graph_signatures", options.signatures)
+    signatures = dict(options.signatures or {})
+    # In a SavedModel the steps are graphs of their own, for training programs.
+    if options.saved_model is None or "predict" in options.graphs:
+        own = _with_own(model, "meta_graph_signatures", signatures)
+        signatures = {**declared_signatures(model), **own}
     options = dataclasses.replace(
         options,
-        signatures={**declared_signatures(model), **own},
+        signatures=signatures,
         collections=_with_own(model, "meta_graph_collections", options.collections),
     )
     original = export_original(model, options)
     if original is not None:
+        _refuse_functions(signatures)
         return original, _finished(original, options)
     exported, is_new = cached_meta_graph(model, options)
     if exported.unsupported and is_new:
@@ -259,6 +264,18 @@ def _finished(exported: Exported, options: ExportOptions) -> Any:
     written = [key for key in options.signatures or () if key in signature_defs]
     check_signatures(signature_defs, written)
     return meta_graph_def
+
+
+def _refuse_functions(signatures: Mapping[str, Any]) -> None:
+    """Refuses signatures for a graph that is written as it came."""
+    functions = [key for key, value in signatures.items() if callable(value)]
+    if functions:
+        raise SignatureError(
+            "The model goes on with the graph of its file, to which signatures that "
+            "are functions cannot be added.",
+            findings=[f"signature {key!r}" for key in functions],
+            fix='name tensors of the graph: {"inputs": {"x": "x:0"}, "outputs": ...}.',
+        )
 
 
 def _with_own(

@@ -1,12 +1,11 @@
 """SavedModels of a training: when one is exported, and which ones are kept.
 
 The policies are those of the exporters of TensorFlow 1's `tf.estimator`
-(`LatestExporter`, `BestExporter`, `FinalExporter`): each SavedModel is a directory below
-one base directory, and is called by the second in which it was written, as TF Serving
+(`LatestExporter`, `BestExporter`, `FinalExporter`): each SavedModel is a directory of
+one base directory, and its name is the second in which it was written, as TF Serving
 has it.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -22,13 +21,13 @@ from keras_metagraph.checkpoint.background import BackgroundWork
 from keras_metagraph.checkpoint.durable import read_regular_file
 from keras_metagraph.errors import CheckpointError
 from keras_metagraph.resuming.callback_state import checksum
-from keras_metagraph.saved_model.prepared import prepare_saved_model
 from keras_metagraph.saved_model.directory import next_version, remove_directory
+from keras_metagraph.saved_model.prepared import prepare_saved_model
 
 POLICIES = ("latest", "best", "final")
 
-# Moments at which one may be due: before a checkpoint is written, at ends of epochs, and
-# at that of training.
+# Moments at which one may be due: before a checkpoint is written, at the end of an
+# epoch, and at that of training.
 SAVE, EPOCH_END, END = "save", "end of an epoch", "end"
 
 # In `assets.extra/`, which servers pass over.
@@ -84,7 +83,7 @@ class SavedModelExporter:
         self._work = BackgroundWork()
         self._model: Any = None
         self._replays = False
-        self._missed = False  # whether the metric was asked for in vain, and never came
+        self._missed = False  # whether it was said that the metric is not there
         self._step: int | None = None  # of the newest one in this `fit`
         self._tried: int | None = None
         self._before: tuple[float | None, int | None] = (best.best, None)
@@ -166,7 +165,7 @@ class SavedModelExporter:
         max_to_keep = self._max_to_keep
 
         def write() -> None:
-            values = prepared.contents.values.values() if replays else ()
+            values = prepared.contents.values.values()
             record = Record(step, checksums(values) if replays else None)
             if replays and record in records(target).values():
                 return
@@ -182,9 +181,9 @@ class SavedModelExporter:
         else:
             write()
 
-    def settle(self) -> None:
-        """Waits until nothing is being written, whatever comes of it."""
-        self._work.settle()
+    def settle(self) -> bool:
+        """Waits until nothing is being written; says whether the last one came off."""
+        return self._work.settle()
 
     def finish(self) -> None:
         """Waits until nothing is being written.
@@ -223,14 +222,21 @@ def records(directory: str) -> dict[int, Record]:
     found = {}
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         path = os.path.join(directory, name)
-        if not _VERSION.fullmatch(name) or os.path.islink(path):
-            continue
-        # Whatever else is there is another program's.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            file = os.path.join(path, "assets.extra", _RECORD)
-            fields = json.loads(read_regular_file(file, _MOST_BYTES))
-            found[int(name)] = Record(fields["step"], fields["values"])
+        if _VERSION.fullmatch(name) and not os.path.islink(path):
+            record = _read_record(os.path.join(path, "assets.extra", _RECORD))
+            if record is not None:
+                found[int(name)] = record
     return dict(sorted(found.items()))
+
+
+def _read_record(path: str) -> Record | None:
+    """Reads a record; anything else is another program's."""
+    try:
+        fields = json.loads(read_regular_file(path, _MOST_BYTES))
+        step, values = fields["step"], fields["values"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Record(step, values) if type(step) is int else None
 
 
 def checksums(values: Iterable[Any]) -> str:
@@ -267,15 +273,17 @@ def _check(
     """
     taken = inspect.signature(prepare_saved_model).parameters.keys()
     known = sorted(taken - {"graphs", "signatures", "checkpoint"})
-    findings = [f"saved_model_options: {name!r}" for name in options if name not in known]
+    findings = [
+        f"saved_model_options: {name!r}" for name in options if name not in known
+    ]
     if policy not in POLICIES:
         findings.append(f"saved_model_policy={policy!r}")
     if directory is None and (options or policy != "latest"):
         findings.append("saved_model_dir=None, with options or a policy")
     if findings:
         raise CheckpointError(
-            f"saved_model_policy is one of {POLICIES}, and saved_model_options are some "
-            f"of {known}; both are for SavedModels in saved_model_dir. Received:",
+            f"saved_model_policy is one of {POLICIES}, saved_model_options are some of "
+            f"{known}, and both are for SavedModels in saved_model_dir. Received:",
             findings=sorted(findings),
             fix="leave them out, or pass saved_model_dir and what is in these lists.",
         )

@@ -47,9 +47,9 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
     weights, optimizer, metrics, history and callbacks come out bit for bit as if it had
     not been killed. See the page "Resuming" for what data can be resumed.
 
-    With `saved_model_dir` it exports SavedModels too, as the exporters of `tf.estimator`
-    did: each in a directory called after the time, in seconds since 1970, where TF
-    Serving looks for versions. See the page "Serving".
+    With `saved_model_dir` it exports SavedModels too, as the exporters of
+    `tf.estimator` did: each in a directory called after the time, in seconds since
+    1970, where TF Serving looks for versions. See the page "Serving".
 
     Args:
         filepath: Directory and base name of the checkpoints.
@@ -337,10 +337,12 @@ class MetaGraphCheckpoint(keras.callbacks.Callback):
         meta_graph, retention = self._meta_graph, self._retention
         message = f"\nEpoch {self._epoch + 1}: saved the model to {shown}"
         verbose, exporter = self.verbose, self._exporter
+        stops = self.on_error == "raise"
 
         def write() -> None:
-            # A run that goes on from here does not export this step again.
-            exporter.settle()
+            # A run that goes on from here takes this step for exported.
+            if not exporter.settle() and stops:
+                return
             write_checkpoint(prefix, values, meta_graph, progress, retention=retention)
             if verbose:
                 print(message)

@@ -51,11 +51,12 @@ class BackgroundWork:
         _UNDER_WAY.add(self._thread)
         self._thread.start()
 
-    def settle(self) -> None:
-        """Waits until the work is done, whatever comes of it; from any thread."""
+    def settle(self) -> bool:
+        """Waits until the work is done, in any thread; says whether it came off."""
         thread = self._thread
         if thread is not None:
             thread.join()
+        return not self._errors
 
     def wait(self) -> None:
         """Waits until the work is done.

@@ -139,6 +139,14 @@ def _convert(commands: Any) -> None:
         help="the signature that says what a model of TensorFlow takes and gives",
     )
     command.add_argument(
+        "--graphs",
+        type=lambda text: [name for name in text.split(",") if name],
+        default=["predict", "eval", "train"],
+        metavar="A,B",
+        help="which graphs of a model of Keras to write, of predict,eval,train; by "
+        "default all that it has",
+    )
+    command.add_argument(
         "--text", action="store_true", help="write the graph as text (pbtxt)"
     )
     command.add_argument(

@@ -12,6 +12,14 @@ OK, FOUND = 0, 1
 _UNWRAPPED = 500  # columns, where no one looks at the output but a program
 
 
+class _Console(Console):
+    """A console that leaves it to the caller when its reader goes."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises what was caught, where newer releases of rich would exit."""
+        raise BrokenPipeError
+
+
 def run(options: argparse.Namespace) -> int:
     """Does what the arguments say, and returns the exit code."""
     return {
@@ -56,6 +64,7 @@ def _convert(options: argparse.Namespace) -> int:
         to=options.to and options.to.replace("-", "_"),
         tags=options.tags,
         signature=options.signature,
+        graphs=options.graphs,
         custom_objects=import_modules(options.modules),
         as_text=options.text,
         safe_mode=not options.trust,
@@ -74,5 +83,5 @@ def _print(report: Any, options: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-        Console(width=None if narrow else _UNWRAPPED).print(report)
+        _Console(width=None if narrow else _UNWRAPPED).print(report)
     sys.stdout.flush()

@@ -43,8 +43,8 @@ def to_value(value: Any) -> Any:
         value: Numbers, or nested lists of numbers or texts.
 
     Returns:
-        The same; texts as bytes in an array of objects, as NumPy's own strings lose
-        zeros at their end.
+        The same; texts as bytes, and if they fill an array, as one of objects: NumPy's
+        own strings lose zeros at their end.
 
     Raises:
         SignatureError: If bytes are not base64; its text goes on after the name of the
@@ -52,8 +52,13 @@ def to_value(value: Any) -> Any:
     """
     leaves: list[Any] = []
     plain = _mapped(value, leaves)
-    is_text = any(isinstance(leaf, bytes) for leaf in leaves)
-    return np.array(plain, dtype=object) if is_text else plain
+    if not any(isinstance(leaf, bytes) for leaf in leaves):
+        return plain
+    try:
+        array = np.array(plain, dtype=object)
+    except ValueError:  # ragged
+        return plain
+    return array if array.size == len(leaves) else plain
 
 
 def from_array(value: Any) -> Any:

@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -24,6 +24,10 @@ from keras_metagraph.loading.infer.signatures import signature_defs
 from keras_metagraph.printed import Printed
 
 _DEFAULT = "serving_default"
+_COMPOSITES = (
+    (tf.compat.v1.SparseTensorValue, ("indices", "values", "dense_shape")),
+    (tf.compat.v1.ragged.RaggedTensorValue, ("values", "row_splits")),
+)
 _VALUES = 24  # of an output; of larger ones the first and last are shown
 
 
@@ -33,7 +37,8 @@ class Outputs(Printed):
 
     Attributes:
         signature: Its key.
-        outputs: Arrays by output name.
+        outputs: Arrays by output name; those that a sparse or ragged output is made of
+            by its name and theirs.
         file: Where they were written; `None` if nowhere.
     """
 
@@ -95,14 +100,31 @@ def run_signature(options: argparse.Namespace) -> Outputs:
         safe_mode=not options.trust,
     )
     outputs = model.meta_graph.signatures[key](values)
-    report = Outputs(
-        key,
-        {name: np.asarray(outputs[name]) for name in sorted(outputs)},
-        os.fspath(options.output) if options.output else None,
-    )
+    arrays = {
+        part: array
+        for name in sorted(outputs)
+        for part, array in _parts(name, outputs[name]).items()
+    }
+    report = Outputs(key, arrays, options.output)
     if options.output:
         write_npz(options.output, report.outputs, force=options.force)
     return report
+
+
+def _parts(name: str, value: Any) -> dict[str, Any]:
+    """The arrays of an output: several of a sparse or ragged one, none of an operation.
+
+    They are called as the attributes that have them: `x.indices`, `x.row_splits`.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, list):
+        return {f"{name}.{place}": np.asarray(v) for place, v in enumerate(value)}
+    for kind, attributes in _COMPOSITES:
+        if isinstance(value, kind):
+            found = [(f"{name}.{a}", getattr(value, a)) for a in attributes]
+            return {part: v for n, each in found for part, v in _parts(n, each).items()}
+    return {name: np.asarray(value)}
 
 
 def _choose(export: Export, meta_graph_def: Any, name: str | None) -> str:

@@ -1,7 +1,7 @@
 """`convert`: from one kind of file to another."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_metagraph.checkpoint.names import check_filepath
@@ -15,8 +15,10 @@ from keras_metagraph.conversion.report import ConversionReport
 from keras_metagraph.conversion.sources import open_source
 from keras_metagraph.conversion.staging import check_destination, staged, taken
 from keras_metagraph.conversion.writers import write
-from keras_metagraph.errors import FormatError
+from keras_metagraph.errors import ExportError, FormatError
+from keras_metagraph.export.options import GRAPHS
 from keras_metagraph.formats.registry import open_export
+from keras_metagraph.loading.infer.signatures import signature_defs
 
 Path = str | os.PathLike[str]
 
@@ -28,6 +30,7 @@ def convert(
     to: str | None = None,
     tags: str | Iterable[str] | None = None,
     signature: str | None = None,
+    graphs: Sequence[str] = GRAPHS,
     custom_objects: Mapping[str, Any] | None = None,
     as_text: bool = False,
     safe_mode: bool = True,
@@ -48,8 +51,10 @@ def convert(
         to: Says it where the name does not: `"meta_graph"` or `"saved_model"`.
         tags: Only the graph with exactly these tags. By default all graphs of a
             SavedModel go into a SavedModel. Other files hold one: the only one, or the
-            one tagged `serve`; of Keras models that this package wrote all steps.
+            one tagged `serve`.
         signature: The signature that gives the inputs and outputs of a graph.
+        graphs: Which graphs of a model of Keras are written: `"predict"`, `"eval"`,
+            `"train"`. In a SavedModel each is a MetaGraph: `serve`, `eval`, `train`.
         custom_objects: Classes and functions by the name that the file has for them.
         as_text: Whether the graph is written as text.
         safe_mode: Whether to refuse ops that touch files, network or Python, and
@@ -79,6 +84,12 @@ def convert(
         raise FormatError(
             f"A file of the kind {kind!r} has no text form.", fix="leave as_text out."
         )
+    unknown = [graph for graph in graphs if graph not in GRAPHS]
+    if unknown or not graphs:
+        raise ExportError(
+            f"graphs names some of {GRAPHS}. Received: graphs={graphs!r}",
+            fix="leave it out for all of them.",
+        )
     if kind == META_GRAPH:
         path = check_filepath(path.removesuffix(".meta"))
     check_destination(path, kind, force=force)
@@ -91,7 +102,7 @@ def convert(
         several=kind == SAVED_MODEL,
     )
     with staged(path, kind, force=force) as temporary:
-        write(loaded, temporary, kind, as_text=as_text)
+        write(loaded, temporary, kind, graphs, as_text=as_text)
     is_graph = kind in (META_GRAPH, SAVED_MODEL)
     written = (
         open_export(f"{path}.meta" if kind == META_GRAPH else path)
@@ -105,11 +116,11 @@ def convert(
         kind=kind,
         model=type(loaded.graphs[0].model).__name__,
         graphs={
-            ",".join(graph.meta_info_def.tags): tuple(sorted(graph.signature_def))
+            ",".join(graph.meta_info_def.tags): tuple(signature_defs(graph))
             for graph in (written.meta_graphs if written else ())
         },
         files=_sizes(taken(path, kind)),
-        lost=tuple(losses(loaded, kind, written)),
+        lost=tuple(losses(loaded, kind, graphs, written)),
     )
 
 

@@ -1,25 +1,35 @@
 """Says what a source has and the file that was made of it has not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras_metagraph.conversion.kinds import SAVED_MODEL, WEIGHTS
 from keras_metagraph.conversion.sources import Source, SourceGraph
-from keras_metagraph.conversion.writers import asset_files
+from keras_metagraph.conversion.writers import asset_files, steps_of
 from keras_metagraph.formats.layout import Export
+from keras_metagraph.loading.infer.signatures import signature_defs
 
 _SHOWN = 8
 # What a loader of SavedModels runs is written anew for each kind of file.
-_LOADING = {"saved_model_assets", "saved_model_main_op", "legacy_init_op"}
+_LOADING = {
+    "saved_model_assets",
+    "saved_model_train_op",
+    "saved_model_main_op",
+    "legacy_init_op",
+    "asset_filepaths",
+}
 _OBJECTS = {"_CHECKPOINTABLE_OBJECT_GRAPH"}  # goes with the objects
 
 
-def losses(source: Source, kind: str, written: Export | None) -> Iterator[str]:
+def losses(
+    source: Source, kind: str, graphs: Sequence[str], written: Export | None
+) -> Iterator[str]:
     """Compares a source with what was written.
 
     Args:
         source: What was converted.
         kind: The kind of the new file.
+        graphs: Which graphs of a Keras model were wanted.
         written: The new file as it was opened again; `None` for a file of Keras.
 
     Yields:
@@ -33,6 +43,7 @@ def losses(source: Source, kind: str, written: Export | None) -> Iterator[str]:
         yield from _without_graph(source)
     else:
         yield from _from_graphs(source, written)
+        yield from _without_steps(source, graphs)
     yield from _values(source.graphs)
     files = asset_files(source)
     if kind != SAVED_MODEL and files:
@@ -47,28 +58,41 @@ def losses(source: Source, kind: str, written: Export | None) -> Iterator[str]:
 def _without_graph(source: Source) -> Iterator[str]:
     """What a file of Keras lacks of a graph; a model that runs it has it with it."""
     graphs = [g.meta_graph_def for g in source.graphs if not g.runs_graph]
-    graphs = [graph for graph in graphs if graph is not None]
-    signatures = {key for graph in graphs for key in graph.signature_def}
-    collections = {name for graph in graphs for name in graph.collection_def}
+    signatures, collections = _members(graphs)
     if signatures:
         yield f"signatures: {_listed(sorted(signatures))}"
     if collections:
-        yield f"the graph of TensorFlow 1 and its collections: {_listed(collections)}"
+        names = _listed(sorted(collections))
+        yield f"the graph of TensorFlow 1, with its collections: {names}"
 
 
 def _from_graphs(source: Source, written: Export) -> Iterator[str]:
     """Signatures and collections that are in no written graph."""
-    before = [graph.meta_graph_def for graph in source.graphs]
-    before = [graph for graph in before if graph is not None]
-    for what, field in (
-        ("signatures", "signature_def"),
-        ("collections", "collection_def"),
+    before = _members([graph.meta_graph_def for graph in source.graphs])
+    after = _members(written.meta_graphs)
+    for what, had, there in zip(
+        ("signatures", "collections"), before, after, strict=True
     ):
-        there = {key for graph in written.meta_graphs for key in getattr(graph, field)}
-        had = {key for graph in before for key in getattr(graph, field)}
-        missing = sorted(had - there - _LOADING)
-        if missing:
-            yield f"{what}: {_listed(missing)}"
+        if had - there:
+            yield f"{what}: {_listed(sorted(had - there))}"
+
+
+def _members(meta_graph_defs: Iterable[Any]) -> tuple[set[str], set[str]]:
+    """Keys of signatures and names of collections; `None` is no graph."""
+    known = [each for each in meta_graph_defs if each is not None]
+    signatures = {key for each in known for key in signature_defs(each)}
+    collections = {name for each in known for name in each.collection_def}
+    return signatures, collections - _LOADING
+
+
+def _without_steps(source: Source, graphs: Sequence[str]) -> Iterator[str]:
+    """The steps of a Keras model that were not wanted."""
+    if source.graphs[0].runs_graph:
+        return
+    steps = [step for step in steps_of(source) if step not in graphs]
+    if steps:
+        state = ", and the state of the optimizer" if "train" in steps else ""
+        yield f"steps of the model: {_listed(steps)}{state}"
 
 
 def _values(graphs: Iterable[SourceGraph]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,7 +10,7 @@ import keras
 
 from keras_metagraph.conversion.kinds import H5, WEIGHTS, source_kind
 from keras_metagraph.errors import CustomObjectError, FormatError
-from keras_metagraph.formats.keras_h5 import read_keras_h5
+from keras_metagraph.formats.keras_h5 import KerasH5, read_keras_h5
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.loading.api import load_from_meta_graph
@@ -168,18 +168,35 @@ def _load_keras(
     path: str, kind: str, custom_objects: Mapping[str, Any] | None, safe_mode: bool
 ) -> Any:
     """Loads a `.keras` or H5 file; those of Keras 1 and 2 as such."""
-    if kind == H5 and read_keras_h5(path).release < (3,):
-        return load_from_meta_graph(path, custom_objects, safe_mode=safe_mode)
-    if kind == WEIGHTS:
+    content = read_keras_h5(path) if kind == H5 else None
+    if kind == WEIGHTS or (content is not None and content.model_config is None):
         raise FormatError(
-            f"{os.path.basename(path)!r} has weights, but no model.",
+            f"{path!r} has weights, but no model.",
             fix="build the model in Keras, load the weights with warm_start, and save "
             "the model.",
         )
-    try:
+    if content is not None and content.release < (3,):
+        return load_from_meta_graph(path, custom_objects, safe_mode=safe_mode)
+
+    def load(compile: bool) -> Any:
         return keras.saving.load_model(
-            path, custom_objects=custom_objects, safe_mode=safe_mode
+            path, custom_objects=custom_objects, safe_mode=safe_mode, compile=compile
         )
+
+    try:
+        if content is None:
+            return load(compile=True)
+        try:
+            return _with_state(load(compile=True), content)
+        except (TypeError, ValueError) as error:
+            # Keras 3 does not find all that its H5 files name, such as "mse".
+            model = load(compile=False)
+            warnings.warn(
+                "The model is not compiled, so it has no training step and no state of "
+                f"an optimizer: {error}",
+                stacklevel=2,
+            )
+            return model
     except (TypeError, ValueError, NotImplementedError, OSError) as error:
         what = CustomObjectError if isinstance(error, TypeError) else FormatError
         raise what(
@@ -187,3 +204,21 @@ def _load_keras(
             fix="give the classes that are missing (custom_objects, --import); for "
             "code in a file that you trust, pass safe_mode=False (--trust).",
         ) from error
+
+
+def _with_state(model: Any, content: KerasH5) -> Any:
+    """Fills the optimizer, of which Keras 3 builds no slots when it loads H5 files.
+
+    Raises:
+        ValueError: If the file has the state of another optimizer.
+    """
+    if not model.compiled or not content.optimizer_weights:
+        return model
+    model.compile_from_config(model.get_compile_config())
+    variables = model.optimizer.variables
+    values = [value for _, value in content.optimizer_weights]
+    if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
+        raise ValueError("its state does not fit the optimizer")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return model

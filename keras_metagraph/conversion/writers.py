@@ -2,16 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from keras_metagraph.conversion.kinds import META_GRAPH, SAVED_MODEL, WEIGHTS
 from keras_metagraph.conversion.sources import Source, SourceGraph
 from keras_metagraph.errors import ExportError, MetaGraphError
-from keras_metagraph.graph.specs import tensor_spec
-from keras_metagraph.loading.infer.signatures import signature_defs
+from keras_metagraph.export.options import GRAPHS
 from keras_metagraph.saved_model.api import save_saved_model
 from keras_metagraph.saving import (
     checkpoint_variables,
@@ -19,19 +16,20 @@ from keras_metagraph.saving import (
     save_meta_graph,
 )
 
-_DEFAULT = "serving_default"
-_PREDICT = "tensorflow/serving/predict"
-_STEPS = {"predict": "serve", "train": "train", "eval": "eval"}
+_SERVE = "serve"
 _ASSETS = ("assets", "assets.extra")
 
 
-def write(source: Source, path: str, kind: str, *, as_text: bool) -> None:
+def write(
+    source: Source, path: str, kind: str, graphs: Sequence[str], *, as_text: bool
+) -> None:
     """Writes what was loaded.
 
     Args:
         source: The models.
         path: Where to; a prefix for a MetaGraph.
         kind: One of `kinds.KINDS`.
+        graphs: Which graphs of a Keras model are written.
         as_text: Whether graphs are written as text.
 
     Raises:
@@ -39,10 +37,10 @@ def write(source: Source, path: str, kind: str, *, as_text: bool) -> None:
         MetaGraphError: Of the kind that an export raises.
     """
     if kind == SAVED_MODEL:
-        save_saved_model(path, _saved_graphs(source), as_text=as_text)
+        save_saved_model(path, _saved_graphs(source, graphs), as_text=as_text)
         _copy_assets(source, path)
     elif kind == META_GRAPH:
-        _write_meta_graph(source, path, as_text)
+        _write_meta_graph(source, path, graphs, as_text)
     else:
         _write_keras(source.graphs[0].model, path, kind)
 
@@ -65,20 +63,47 @@ def asset_files(source: Source) -> dict[str, str]:
     return {os.path.relpath(path, root): path for path in regular}
 
 
-def _saved_graphs(source: Source) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The graphs of a SavedModel: those that there were, or one for each step."""
+def _saved_graphs(
+    source: Source, graphs: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The graphs of a SavedModel by tags.
+
+    Those that there were; of a model of Keras one for each of its steps.
+    """
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for graph in source.graphs:
         model = graph.model
-        if source.kind == SAVED_MODEL:
-            steps = {} if graph.steps is None else {"graphs": graph.steps}
-            found[graph.tags] = {"model": model, **_signatures(graph), **steps}
-        elif graph.runs_graph:
-            found["serve",] = {"model": model, **_signatures(graph)}
+        if graph.runs_graph:
+            tags = graph.tags if source.kind == SAVED_MODEL else (_SERVE,)
+            found[tags] = {"model": model, "graphs": _part(graph)}
+        elif source.kind == SAVED_MODEL and graph.steps is not None:
+            steps = tuple(step for step in graph.steps if step in graphs)
+            found |= {graph.tags: {"model": model, "graphs": steps}} if steps else {}
         else:
-            known = graph.steps or (_STEPS if model.compiled else ("predict",))
-            found |= {(_STEPS[s],): {"model": model, "graphs": (s,)} for s in known}
+            steps = tuple(step for step in steps_of(source) if step in graphs)
+            found |= {
+                (_SERVE if step == "predict" else step,): {
+                    "model": model,
+                    "graphs": (step,),
+                }
+                for step in steps
+            }
     return found
+
+
+def steps_of(source: Source) -> tuple[str, ...]:
+    """The graphs that there are of a Keras model: as its file says, or as compiled."""
+    known = [step for graph in source.graphs for step in graph.steps or ()]
+    compiled = source.graphs[0].model.compiled
+    return tuple(dict.fromkeys(known)) or (GRAPHS if compiled else GRAPHS[:1])
+
+
+def _part(graph: SourceGraph) -> tuple[str, ...]:
+    """What a graph of TensorFlow is for: its tags say it, if it has what it takes."""
+    interface = graph.model.meta_graph.interface
+    if "train" in graph.tags and interface.train_op and interface.loss:
+        return ("train",)
+    return ("eval",) if "eval" in graph.tags and interface.loss else ("predict",)
 
 
 def _copy_assets(source: Source, path: str) -> None:
@@ -90,18 +115,17 @@ def _copy_assets(source: Source, path: str) -> None:
             shutil.copyfile(file, target)
 
 
-def _write_meta_graph(source: Source, prefix: str, as_text: bool) -> None:
+def _write_meta_graph(
+    source: Source, prefix: str, graphs: Sequence[str], as_text: bool
+) -> None:
     graph = source.graphs[0]
-    options = dict(_signatures(graph))
-    steps = [step for each in source.graphs for step in each.steps or ()]
-    if steps:
-        options["graphs"] = tuple(dict.fromkeys(steps))
+    options: dict[str, Any] = {"as_text": as_text}
+    if not graph.runs_graph:
+        options["graphs"] = tuple(s for s in steps_of(source) if s in graphs)
     if checkpoint_variables(graph.model):
-        save_meta_graph(
-            graph.model, prefix, as_text=as_text, write_state=False, **options
-        )
+        save_meta_graph(graph.model, prefix, write_state=False, **options)
     else:  # TensorFlow has no empty checkpoints
-        export_meta_graph(graph.model, f"{prefix}.meta", as_text=as_text, **options)
+        export_meta_graph(graph.model, f"{prefix}.meta", **options)
 
 
 def _write_keras(model: Any, path: str, kind: str) -> None:
@@ -117,52 +141,3 @@ def _write_keras(model: Any, path: str, kind: str) -> None:
             f"Keras cannot save this {type(model).__name__} as {kind}: {error}",
             fix="save it as .keras or as a SavedModel.",
         ) from error
-
-
-def _signatures(graph: SourceGraph) -> Mapping[str, Any]:
-    """Signatures for a graph that has none: what the model takes and gives.
-
-    Those of a session_bundle, which no later TensorFlow reads, too.
-    """
-    if not graph.runs_graph or graph.meta_graph_def.signature_def:
-        return {}
-    meta_graph = graph.model.meta_graph
-    interface = meta_graph.interface
-    flags = [t for t in interface.training_values if _is_fed(meta_graph, t)]
-    inputs = {tensor.partition(":")[0]: tensor for tensor in flags} | interface.inputs
-    sides = {_DEFAULT: (inputs, interface.outputs)} | {
-        key: (_tensors(each.inputs), _tensors(each.outputs))
-        for key, each in signature_defs(graph.meta_graph_def).items()
-    }
-    return {
-        "signatures": {
-            key: SignatureDef(
-                method_name=_PREDICT,
-                inputs=_tensor_infos(meta_graph.graph, inputs),
-                outputs=_tensor_infos(meta_graph.graph, outputs),
-            )
-            for key, (inputs, outputs) in sides.items()
-        }
-    }
-
-
-def _tensors(infos: Mapping[str, Any]) -> dict[str, str]:
-    return {key: info.name for key, info in infos.items()}
-
-
-def _tensor_infos(graph: Any, tensors: Mapping[str, str]) -> dict[str, TensorInfo]:
-    specs = {key: tensor_spec(graph, tensor) for key, tensor in tensors.items()}
-    return {
-        key: TensorInfo(
-            name=tensors[key],
-            dtype=spec.dtype.as_datatype_enum,
-            tensor_shape=spec.shape.as_proto(),
-        )
-        for key, spec in specs.items()
-    }
-
-
-def _is_fed(meta_graph: Any, tensor: str) -> bool:
-    """Whether a session must feed a flag: it has no default."""
-    node = meta_graph.graph.nodes[tensor.partition(":")[0]]
-    return str(node.op) in ("Placeholder", "PlaceholderV2")

@@ -206,9 +206,9 @@ def _write_signatures(meta_graph_def: Any, flat: FlatModel, layout: str | None) 
         if layout is not None and placed.further:
             loss = {key: out for key, out in placed.outputs.items() if key == "loss"}
             outputs = {**loss, **placed.further}
-        key = traced.key or DEFAULT_KEY
         method = traced.method_name or _METHODS[traced.kind]
-        write_signature(meta_graph_def, key, method, traced.feeds, outputs)
+        for key in (traced.key or DEFAULT_KEY, *traced.aliases):
+            write_signature(meta_graph_def, key, method, traced.feeds, outputs)
         if layout is not None and traced.kind == "predict":
             write_signature(meta_graph_def, "predict", method, traced.feeds, outputs)
 
@@ -282,6 +282,9 @@ def _write_loading(
         if placed.traced.kind == "train" and placed.run is not None:
             signature = meta_graph_def.signature_def[placed.traced.key]
             write_train_op(meta_graph_def, placed.run, signature)
+        if placed.traced.kind == "eval" and "loss" in placed.outputs:
+            losses = placed.outputs["loss"].tensors
+            _nodes(meta_graph_def, "losses").extend(losses)
     write_main_op(meta_graph_def, flat.graph, starts, options.main_op)
     files = [f"{table.file.node}:0" for table in flat.tables if table.file]
     if files:

@@ -56,8 +56,18 @@ def has_effect(node: Node, functions: dict[str, Function]) -> bool:
 
 
 def side_effects(graph: Graph, names: tuple[str, ...]) -> list[str]:
-    """Those of the named nodes that change something, in the graph's order."""
-    wanted = set(names)
+    """Those of the named nodes that change something, in the graph's order.
+
+    A call that was inlined is a `NoOp` behind what the function changes.
+    """
+    wanted, stack = set[str](), list(names)
+    while stack:
+        name = stack.pop()
+        if name not in wanted:
+            wanted.add(name)
+            node = graph.nodes.get(name)  # Other replicas' are not in the graph.
+            if node is not None and node.op == "NoOp":
+                stack.extend(node.control_inputs)
     return [
         name
         for name, node in graph.nodes.items()

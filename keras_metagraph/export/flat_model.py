@@ -12,7 +12,12 @@ from keras_metagraph.export.downgrade import (
     strip_notes,
 )
 from keras_metagraph.export.flatten import Placed, place_trace
-from keras_metagraph.export.names import NamedVariable, handles_of, node_name
+from keras_metagraph.export.names import (
+    NamedVariable,
+    handles_of,
+    is_global_step,
+    node_name,
+)
 from keras_metagraph.export.op_list import strip_default_attributes
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.outputs import (
@@ -33,7 +38,7 @@ from keras_metagraph.export.supervised import (
 )
 from keras_metagraph.export.tables import AddedTable
 from keras_metagraph.export.trace import TracedOutput
-from keras_metagraph.export.tracing import TracedGraph
+from keras_metagraph.export.tracing import TracedGraph, is_of_estimator
 from keras_metagraph.export.variables import VariableNodes, add_variable
 from keras_metagraph.graph.ir import Graph
 
@@ -103,7 +108,7 @@ def flatten_model(
     for each in traced:
         for structure in each.arguments:
             add_placeholders(graph, structure)
-    needed = [v for v in variables if _is_needed(v, traced)]
+    needed = [v for v in variables if _is_needed(v, traced, options)]
     nodes = [add_variable(graph, variable) for variable in needed]
     traces = [each.trace for each in traced]
     copies = copies_of(variable.variable for variable in needed)
@@ -146,10 +151,14 @@ def flatten_model(
     return FlatModel(graph, nodes, graphs, bound.tables, explain(unsupported, layers))
 
 
-def _is_needed(variable: NamedVariable, traced: Sequence[TracedGraph]) -> bool:
+def _is_needed(
+    variable: NamedVariable, traced: Sequence[TracedGraph], options: ExportOptions
+) -> bool:
     """Whether a variable belongs into the graph, with these graphs in it."""
     if variable.role in ("weight", "seed"):
         return True
+    if is_of_estimator(options) and is_global_step(variable.name, variable.role):
+        return True  # Estimator's graphs that predict have it, too.
     kinds = {each.kind for each in traced}
     if variable.role == "metric" and kinds & {"train", "eval"}:
         return True

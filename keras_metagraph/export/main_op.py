@@ -57,7 +57,8 @@ def write_main_op(
         members.append(name)
     if not members:
         return
-    written = add_group(graph, MAIN_OP, members)
+    is_group = len(members) == 1 and graph.nodes[members[0]].op == "NoOp"
+    written = members[0] if is_group else add_group(graph, MAIN_OP, members)
     collection = meta_graph_def.collection_def["saved_model_main_op"]
     collection.node_list.value.append(written)
     meta_graph_def.signature_def[INIT_OP_KEY].CopyFrom(
@@ -75,7 +76,7 @@ def write_train_op(meta_graph_def: Any, train_op: str, signature: Any) -> None:
             no signature of a graph for a function otherwise.
     """
     collection = meta_graph_def.collection_def["saved_model_train_op"]
-    collection.node_list.value.append(train_op)
+    collection.node_list.value[:] = [train_op]
     written = meta_graph_def.signature_def[TRAIN_OP_KEY]
     written.CopyFrom(_op_signature(TRAIN_OP_KEY, train_op))
     for key, info in signature.inputs.items():

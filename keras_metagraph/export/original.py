@@ -7,10 +7,14 @@ from typing import Any
 
 from tensorflow.core.framework import variable_pb2
 
+from keras_metagraph.errors import SignatureError
 from keras_metagraph.export.assemble import Exported
 from keras_metagraph.export.names import NamedVariable, identity
 from keras_metagraph.export.options import ExportOptions
-from keras_metagraph.export.original_loading import complete_for_loader
+from keras_metagraph.export.original_loading import (
+    complete_for_loader,
+    renew_saver,
+)
 from keras_metagraph.export.scoped import UNBOUND, in_scope, take_scope, without_scope
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
@@ -50,11 +54,20 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
         The export; `None` for a model without an original graph.
 
     Raises:
-        SignatureError: If the scope is not in the graph.
+        SignatureError: If the scope is not in the graph, or signatures are functions.
     """
     values = original_values(model)
     if values is None:
         return None
+    functions = [k for k, v in (options.signatures or {}).items() if callable(v)]
+    if functions:
+        raise SignatureError(
+            "The model goes on with the graph of its file, to which no functions are "
+            "added. These signatures are functions:",
+            findings=functions,
+            fix="name tensors of the graph: {'inputs': {...}, 'outputs': {...}}; or "
+            "compile the model with a Keras optimizer first.",
+        )
     meta_graph_def = type(model.meta_graph.meta_graph_def)()
     meta_graph_def.CopyFrom(model.meta_graph.meta_graph_def)
     _drop_dangling(meta_graph_def)
@@ -64,6 +77,8 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
     graph = graph_from_proto(meta_graph_def.graph_def)
     if options.saved_model is not None:
         complete_for_loader(meta_graph_def, graph, model, options)
+    else:
+        renew_saver(meta_graph_def, graph, model)
     if options.export_scope:
         _reduce(meta_graph_def, graph, options.export_scope)
     variables = [

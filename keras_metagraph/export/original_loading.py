@@ -6,6 +6,7 @@ but the file.
 """
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from keras_metagraph.export.placeholders import fill_tensor_info
 from keras_metagraph.export.saver import add_group, add_saver
 from keras_metagraph.export.signatures import DEFAULT_KEY, EVAL, PREDICT, TRAIN
 from keras_metagraph.graph.ir import Graph, Node, TensorName
+from keras_metagraph.graph.restore_wiring import restored_variables
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
 
+_V1_READERS = ("Restore", "RestoreSlice")
 _MAIN_OPS = ("saved_model_main_op", "legacy_init_op")
 _ASSETS = ("saved_model_assets", "asset_filepaths")
 
@@ -78,6 +81,7 @@ def complete_for_loader(
     meta_graph_def.meta_info_def.ClearField("tags")
     # Loaders of TensorFlow 2 would read the objects, of which the checkpoint has none.
     meta_graph_def.ClearField("object_graph_def")
+    _drop_wrong_shapes(meta_graph_def)
     known = set(graph.nodes)
     _set_flags(meta_graph_def, graph, model, "train" in options.graphs)
     _write_signatures(meta_graph_def, model, options)
@@ -86,6 +90,26 @@ def complete_for_loader(
         train_op = _train_op(graph, model)
         write_train_op(meta_graph_def, train_op, meta_graph_def.signature_def["train"])
     _replace_main_op(meta_graph_def, graph, options)
+    _append_new(meta_graph_def, graph, known)
+
+
+def renew_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
+    """Replaces a saver that reads checkpoints of the format V1: V2 is what is written.
+
+    Args:
+        meta_graph_def: The MetaGraphDef, which is changed.
+        graph: Its graph, which is changed alike.
+        model: The model.
+    """
+    is_old = any(node.op in _V1_READERS for node in graph.nodes.values())
+    if is_old and meta_graph_def.HasField("saver_def"):
+        known = set(graph.nodes)
+        _replace_saver(meta_graph_def, graph, model)
+        _append_new(meta_graph_def, graph, known)
+
+
+def _append_new(meta_graph_def: Any, graph: Graph, known: Collection[str]) -> None:
+    """Appends the nodes that the graph has got besides those that were known."""
     added = Graph()
     for name, node in graph.nodes.items():
         if name not in known:
@@ -93,16 +117,28 @@ def complete_for_loader(
     meta_graph_def.graph_def.node.extend(graph_to_proto(added).node)
 
 
+def _drop_wrong_shapes(meta_graph_def: Any) -> None:
+    """Drops shapes that TensorFlow 1 recorded, and over which TensorFlow 2 stumbles.
+
+    The empty last outputs of these ops are not empty there (`nn_ops.cc`).
+    """
+    for node in meta_graph_def.graph_def.node:
+        if node.op.startswith("FusedBatchNormGrad"):
+            node.attr.pop("_output_shapes", None)
+
+
 def _set_flags(meta_graph_def: Any, graph: Graph, model: Any, trains: bool) -> None:
-    """Gives placeholders that say whether the model trains their value."""
+    """Gives placeholders that say whether the model trains the value of their graph."""
     values = model.meta_graph.interface.training_values
     protos = {node.name: node for node in meta_graph_def.graph_def.node}
     for tensor, (training, otherwise) in values.items():
         node = graph.nodes[TensorName.parse(tensor).node]
-        if node.op != "Placeholder":
+        if node.op not in ("Placeholder", "PlaceholderWithDefault"):
             continue
         dtype = tf.as_dtype(node.attrs["dtype"].type)
         value = np.asarray(training if trains else otherwise, dtype.as_numpy_dtype)
+        if _has_default(graph, node, value):
+            continue
         default = graph.add(
             const_node(graph.unique_name(f"{node.name}/default"), value, dtype)
         )
@@ -116,10 +152,21 @@ def _set_flags(meta_graph_def: Any, graph: Graph, model: Any, trains: bool) -> N
         node.op, node.inputs, node.attrs = changed.op, changed.inputs, changed.attrs
         proto = protos[node.name]
         proto.op = node.op
+        del proto.input[:]
         proto.input.append(default.name)
         proto.ClearField("attr")
         for name, attribute in node.attrs.items():
             proto.attr[name].CopyFrom(attribute)
+
+
+def _has_default(graph: Graph, node: Node, value: Any) -> bool:
+    """Whether a placeholder has this value already where nothing is fed."""
+    if node.op != "PlaceholderWithDefault":
+        return False
+    source = graph.nodes[node.inputs[0].node]
+    if source.op != "Const":
+        return False
+    return np.array_equal(tf.make_ndarray(source.attrs["value"].tensor), value)
 
 
 def _write_signatures(meta_graph_def: Any, model: Any, options: ExportOptions) -> None:
@@ -152,7 +199,14 @@ def _write_signatures(meta_graph_def: Any, model: Any, options: ExportOptions) -
 
 
 def _replace_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
-    """Adds a saver for all variables that the model has, as Builder did."""
+    """Adds a saver for all variables that the model has, as Builder did.
+
+    One that is of the present format and knows just these variables stays.
+    """
+    is_new = meta_graph_def.saver_def.version == tf.compat.v1.train.SaverDef.V2
+    restored = restored_variables(meta_graph_def, graph)
+    if is_new and restored.keys() == model.meta_graph.variables.keys():
+        return
     found = graph_variables(meta_graph_def, graph)
     saved = []
     for name in model.meta_graph.variables:
@@ -202,7 +256,12 @@ def _replace_main_op(meta_graph_def: Any, graph: Graph, options: ExportOptions) 
             fix="pass the name of an operation of the graph.",
         )
     names = [TensorName.parse(name.removeprefix("^")).node for name in starts]
-    write_main_op(meta_graph_def, graph, list(dict.fromkeys(names)), main_op)
+    members = list(dict.fromkeys(names))
+    for name in members:  # A main op that runs all the others is the whole.
+        if set(members) <= {name, *graph.nodes[name].control_inputs}:
+            members = [name]
+            break
+    write_main_op(meta_graph_def, graph, members, main_op)
 
 
 def _is_resource(variable: GraphVariable) -> bool:

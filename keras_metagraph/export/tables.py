@@ -115,12 +115,12 @@ def add_table(
 
 
 def _contents(handle: Any, kind: TableType) -> tuple[Any, Any]:
-    """Keys and values, always in the same order: that of the numbers among them."""
+    """Keys and values, always in the same order: that of numbers, if there are any."""
     keys, values = tf.raw_ops.LookupTableExportV2(
         table_handle=handle, Tkeys=kind.key, Tvalues=kind.value
     )
     keys, values = keys.numpy(), values.numpy()
-    by_value = kind.key == tf.string and kind.value != tf.string and values.ndim == 1
+    by_value = kind.value != tf.string and values.ndim == 1
     order = np.lexsort((keys, values)) if by_value else np.argsort(keys, kind="stable")
     return keys[order], values[order]
 

@@ -175,7 +175,8 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
     if not hasattr(concrete, "structured_input_signature"):
         raise ExportError(
             f"The signature {what!r} is no tf.function. Received: {function!r}",
-            fix="decorate it with tf.function(input_signature=[...]).",
+            fix="make it one with predict_signature(function, specs), or decorate it "
+            "with tf.function(input_signature=[...]).",
         )
     positional, named = concrete.structured_input_signature
     specs: dict[str, Any] = {}
@@ -205,6 +206,7 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
             'or leave its graph out: graphs=("predict",).',
         ) from error
     graph = graph_from_proto(concrete.graph.as_graph_def(add_shapes=True))
+    _refuse_text_as_numbers(graph, specs, what)
     outputs, loss, rate = concrete.structured_outputs
     external = concrete.captured_inputs
     placeholders = [tensor.op.name for tensor in concrete.inputs]
@@ -221,6 +223,30 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
         effects=tuple(op.name for op in concrete.graph.control_outputs),
         variables=tuple(concrete.graph.variables),
     )
+
+
+def _refuse_text_as_numbers(graph: Graph, specs: Any, what: str) -> None:
+    """Refuses graphs that take text for numbers: there is no kernel for such a cast.
+
+    Keras does not keep in which dtype a model was called, only the shapes.
+    """
+    bodies = [graph, *(function.graph for function in graph.functions.values())]
+    casts = [
+        node.name
+        for body in bodies
+        for node in body.nodes.values()
+        if node.op == "Cast"
+        and tf.string.as_datatype_enum
+        in (node.attrs["SrcT"].type, node.attrs["DstT"].type)
+    ]
+    if casts:
+        given = [f"input {spec}" for spec in tf.nest.flatten(specs)]
+        raise ExportError(
+            f"Tracing {what} gave casts between text and numbers, which no TensorFlow "
+            "can run: an input was taken for numbers and is text.",
+            findings=[*given, *(f"cast {name}" for name in casts)],
+            fix="say what it takes: inputs=tf.TensorSpec([None, 1], tf.string).",
+        )
 
 
 def _outputs(graph: Graph, structure: Any) -> Iterator[TracedOutput]:

@@ -41,6 +41,7 @@ class TracedGraph:
         labels: Those of the labels, by key.
         sample_weight: Those of the sample weights, by key.
         method_name: How servers call a signature; None for predict.
+        aliases: Further keys of a signature.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class TracedGraph:
     labels: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
     sample_weight: dict[str, NamedSpec] = dataclasses.field(default_factory=dict)
     method_name: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def feeds(self) -> dict[str, NamedSpec]:
@@ -100,7 +102,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
                 model,
                 _STEPS[kind],
                 (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
-                predictions=_is_of_estimator(options),
+                predictions=is_of_estimator(options),
             )
         except ExportError as error:
             if not _cannot_run(model, _STEPS[kind]):
@@ -127,8 +129,8 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
     return inputs, graphs
 
 
-def _is_of_estimator(options: ExportOptions) -> bool:
-    """Whether the steps of a SavedModel have the outputs that Estimator's had."""
+def is_of_estimator(options: ExportOptions) -> bool:
+    """Whether the graphs of a SavedModel have what Estimator's had."""
     return options.saved_model is not None and options.saved_model.layout is not None
 
 
@@ -195,7 +197,7 @@ def trace_signatures(
         steps: Keys of steps, which have signatures of their own.
 
     Returns:
-        The graphs, each in the scope of its key.
+        The graphs, each in the scope of its first key.
 
     Raises:
         ExportError: If a function cannot be traced.
@@ -207,10 +209,13 @@ def trace_signatures(
             f"The {' and '.join(taken)} graph has a signature of this name itself.",
             fix="take another key, or leave that graph out with graphs=.",
         )
-    graphs, used = [], set[str]()
+    keys: dict[int, list[str]] = {}
     for key, function in signatures.items():
-        if not callable(function):
-            continue
+        if callable(function):
+            keys.setdefault(id(function), []).append(key)
+    graphs, used = [], set[str]()
+    for key, *aliases in keys.values():
+        function = signatures[key]
         specs, trace = trace_function(function, key)
         names = [f"{key}/{name}" for name in specs]
         leaves = name_leaves(list(specs.values()), names, used)
@@ -218,7 +223,13 @@ def trace_signatures(
         method = getattr(function, "method_name", None)
         graphs.append(
             TracedGraph(
-                "signature", key, trace, tuple(leaves), feeds, method_name=method
+                "signature",
+                key,
+                trace,
+                tuple(leaves),
+                feeds,
+                method_name=method,
+                aliases=tuple(aliases),
             )
         )
     return graphs

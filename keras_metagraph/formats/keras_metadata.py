@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.formats.assets import read_asset
@@ -95,13 +95,13 @@ def read_keras_metadata(
         data = read_asset(directory or ".", FILE_NAME, _MOST_BYTES)
         records = parse_keras_metadata(data, path)
     else:
-        records = _embedded(object_graph_def)
+        records = list(_embedded(object_graph_def))
     objects = {}
     for node, identifier, text in records:
         if identifier not in _IDENTIFIERS or not text:
             continue
         if not 0 <= node < len(object_graph_def.nodes):
-            raise _damaged(path, f"object {node} is not in the object graph")
+            _refuse(path, f"object {node} is not in the object graph")
         objects[node] = KerasObject(node, identifier, _parse(text, node, path))
     return objects
 
@@ -126,14 +126,14 @@ def parse_keras_metadata(data: bytes, path: str) -> list[tuple[int, str, str]]:
     records: list[tuple[int, str, str]] = []
     for number, kind, start, end in read_fields(data, 0, len(data)):
         if end > len(data):
-            raise _damaged(path, "it is truncated")
+            _refuse(path, "it is truncated")
         if number != _NODES or kind != 2:
             continue
         if len(records) == _MOST_OBJECTS:
-            raise _damaged(path, f"it has more than {_MOST_OBJECTS:,} objects")
+            _refuse(path, f"it has more than {_MOST_OBJECTS:,} objects")
         records.append(_record(data, start, end, path))
     if data and not records:
-        raise _damaged(path, "it is of another kind")
+        _refuse(path, "it is of another kind")
     return records
 
 
@@ -142,7 +142,7 @@ def _record(data: bytes, start: int, end: int, path: str) -> tuple[int, str, str
     node, texts = 0, {_IDENTIFIER: b"", _METADATA: b""}
     for number, kind, begin, stop in read_fields(data, start, end):
         if stop > end:
-            raise _damaged(path, "it is truncated")
+            _refuse(path, "it is truncated")
         if number == _NODE_ID and kind == 0:
             node = _number(data[begin:stop])
         elif number in texts and kind == 2:
@@ -150,7 +150,7 @@ def _record(data: bytes, start: int, end: int, path: str) -> tuple[int, str, str
     try:
         return node, texts[_IDENTIFIER].decode(), texts[_METADATA].decode()
     except UnicodeDecodeError as error:
-        raise _damaged(path, str(error)) from error
+        _refuse(path, str(error))
 
 
 def _number(digits: bytes) -> int:
@@ -167,13 +167,13 @@ def _embedded(object_graph_def: Any) -> Iterator[tuple[int, str, str]]:
 
 def _parse(text: str, node: int, path: str) -> dict[str, Any]:
     if len(text) > _MOST_JSON:
-        raise _damaged(path, f"object {node} has {len(text):,} characters")
+        _refuse(path, f"object {node} has {len(text):,} characters")
     try:
         value = json.loads(text, object_hook=_decode)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"object {node} is no JSON: {error}") from error
+        _refuse(path, f"object {node} is no JSON: {error}")
     if not isinstance(value, dict):
-        raise _damaged(path, f"object {node} is a {type(value).__name__}")
+        _refuse(path, f"object {node} is a {type(value).__name__}")
     return value
 
 
@@ -184,8 +184,8 @@ def _decode(value: dict[str, Any]) -> Any:
     return value
 
 
-def _damaged(path: str, why: str) -> FormatError:
-    return FormatError(
+def _refuse(path: str, why: str) -> NoReturn:
+    raise FormatError(
         f"What Keras wrote of its objects ({path!r}) is damaged: {why}.",
         fix='get the directory once more; or load its graph with rebuild="graph".',
     )

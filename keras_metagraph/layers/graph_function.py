@@ -14,20 +14,22 @@ from keras_metagraph.errors import (
     UnsupportedOpError,
 )
 from keras_metagraph.graph.ir import Graph, Node, TensorName
-from keras_metagraph.graph.passes import build, prepare_for_session
+from keras_metagraph.graph.passes import prepare_for_session
 from keras_metagraph.graph.passes.feeds import cut_feeds
 from keras_metagraph.graph.passes.fold_conditions import fold_conditions
 from keras_metagraph.graph.passes.repair_attributes import recorded_shape
 from keras_metagraph.graph.passes.structure import prune, structure
+from keras_metagraph.graph.tables import private_resources
 from keras_metagraph.layers.graph_ops import (
     control_flow,
+    gradients,
     recurrent,
     resources,
     tensor_arrays,
 )
 from keras_metagraph.layers.graph_ops.builder import GraphBuilder, VariableRef
 
-HANDLER_FAMILIES = (control_flow, recurrent, resources, tensor_arrays)
+HANDLER_FAMILIES = (control_flow, gradients, recurrent, resources, tensor_arrays)
 """The modules whose handlers the registry holds."""
 
 _UPDATES = (
@@ -39,22 +41,6 @@ _UPDATES = (
     "ResourceSparseApply",
     "ResourceStridedSliceAssign",
 )
-_TABLES = {
-    "HashTable",
-    "HashTableV2",
-    "MutableDenseHashTable",
-    "MutableDenseHashTableV2",
-    "MutableHashTable",
-    "MutableHashTableOfTensors",
-    "MutableHashTableOfTensorsV2",
-    "MutableHashTableV2",
-}
-_TABLE_INITIALIZERS = {
-    "InitializeTable",
-    "InitializeTableV2",
-    "LookupTableImport",
-    "LookupTableImportV2",
-}
 _VARIABLES = {"AutoReloadVariable", "VarHandleOp", "Variable", "VariableV2"}
 _GPU_ONLY = ("CudnnRNN",)
 
@@ -122,7 +108,7 @@ class _Tracer:
         namespace: str,
     ) -> None:
         part, self._outputs, self._inputs = _part(graph, wanted, variables)
-        self._part = _rename_tables(prepare_for_session(part), namespace)
+        self._part = private_resources(prepare_for_session(part), namespace)
         self._source = graph
         self._wanted = wanted
         self._variables = variables
@@ -191,15 +177,6 @@ class _Tracer:
         return [*tensors, done]
 
 
-def table_initializers(graph: Graph) -> dict[str, list[str]]:
-    """Operations that fill the tables of a graph, by the table's node."""
-    found: dict[str, list[str]] = {}
-    for node in graph.nodes.values():
-        if node.op in _TABLE_INITIALIZERS:
-            found.setdefault(node.inputs[0].node, []).append(node.name)
-    return found
-
-
 def _part(
     graph: Graph, wanted: Wanted, variables: Mapping[str, Any]
 ) -> tuple[Graph, list[TensorName], list[TensorName]]:
@@ -255,22 +232,6 @@ def _check_variables(graph: Graph, variables: Mapping[str, Any]) -> None:
             findings=missing,
             fix="pass all variables of the graph.",
         )
-
-
-def _rename_tables(graph: Graph, namespace: str) -> Graph:
-    """Puts tables under a namespace of TensorFlow's process-wide resource manager."""
-    nodes = dict(graph.nodes)
-    for node in graph.nodes.values():
-        if node.op in _TABLES:
-            shared = node.attrs["shared_name"].s if "shared_name" in node.attrs else b""
-            name = shared.decode() or node.name
-            attrs = {
-                **node.attrs,
-                "shared_name": build.string_attr(f"{namespace}/{name}"),
-                "container": build.string_attr(""),
-            }
-            nodes[node.name] = dataclasses.replace(node, attrs=attrs)
-    return Graph(nodes, graph.functions, graph.producer)
 
 
 def _updated_variables(graph: Graph) -> set[str]:

@@ -25,12 +25,9 @@ from keras_metagraph.graph.passes.repair_attributes import (
 )
 from keras_metagraph.graph.passes.structure import prune
 from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.graph.tables import table_fills, used_tables
 from keras_metagraph.graph.to_proto import graph_to_proto
-from keras_metagraph.layers.graph_function import (
-    Wanted,
-    make_function,
-    table_initializers,
-)
+from keras_metagraph.layers.graph_function import Wanted, make_function
 
 _MAX_GRAPH_BYTES = 2**31 - 1  # as protobuf has it
 _DAMAGED = "The graph in the configuration of a layer cannot be read"
@@ -141,9 +138,11 @@ class Subgraph:
 
     def _warn_of_gradients(self) -> None:
         """Warns of gradients of the graph's Python program, which no file holds."""
+        bodies = [function.graph for function in self.graph.functions.values()]
         names = [
             f"{node.name} ({node.attrs[GRADIENT_OVERRIDE].s.decode()})"
-            for node in self.graph.nodes.values()
+            for graph in (self.graph, *bodies)
+            for node in graph.nodes.values()
             if GRADIENT_OVERRIDE in node.attrs
         ]
         if names:
@@ -254,8 +253,8 @@ def _cut(graph: Graph, request: Request) -> tuple[Graph, Request]:
     names = [*renamed.outputs.values(), *renamed.losses]
     roots = [TensorName.parse(name).node for name in names] + [*renamed.updates]
     needed = graph.ancestors(roots)
-    tables = table_initializers(graph)
-    fills = [name for table in tables if table in needed for name in tables[table]]
+    filled, used = table_fills(graph, files=False), used_tables(graph, needed)
+    fills = [name for table in filled if table in used for name in filled[table]]
     runs = list(dict.fromkeys([*request.initializers, *fills]))
     kept = [replaced[tensor].node for tensor in fed]
     part = _without_shapes(prune(graph, [*roots, *runs, *kept]), set(roots))

@@ -100,6 +100,8 @@ def load_from_meta_graph(
         UntrustedContentError: If the model needs what `safe_mode` refuses.
         UnsupportedOpError: If the model needs ops that TensorFlow does not know.
         CustomObjectError: If classes are missing; names all of them.
+        MetaGraphError: With `rebuild="config"`, if Keras 3 cannot make the model of a
+            SavedModel of Keras 2; lists why.
         LoweringError: If `compile="keras"` and the graph's optimizer is none of the
             known ones.
 

@@ -17,6 +17,7 @@ from keras_metagraph.graph.passes import build
 from keras_metagraph.graph.passes.inline_calls import CALLS, inline_calls
 from keras_metagraph.graph.restore_wiring import restored_key
 from keras_metagraph.graph.to_proto import graph_to_proto
+from keras_metagraph.loading.custom_gradients import attach_gradients
 from keras_metagraph.loading.tree_ensembles import BOUNDARIES, PREDICT, inline_trees
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 
@@ -35,7 +36,10 @@ def main_ops(meta_graph_def: Any) -> list[str]:
     Returns:
         The names; each once.
     """
-    collections, signatures = meta_graph_def.collection_def, meta_graph_def.signature_def
+    collections, signatures = (
+        meta_graph_def.collection_def,
+        meta_graph_def.signature_def,
+    )
     names = [
         name
         for key in MAIN_OP_COLLECTIONS
@@ -48,7 +52,10 @@ def main_ops(meta_graph_def: Any) -> list[str]:
 
 
 def self_contained(meta_graph_def: Any, export: Export) -> Any:
-    """Puts what initializers read from files into the graph, as constants.
+    """Puts what TensorFlow would look up beside the graph into it.
+
+    What initializers read from files becomes constants, what the object graph knows of
+    gradients becomes attributes.
 
     Args:
         meta_graph_def: A MetaGraphDef; not changed.
@@ -62,7 +69,7 @@ def self_contained(meta_graph_def: Any, export: Export) -> Any:
         CheckpointError: If the checkpoint cannot be read.
         UntrustedContentError: If an asset lies outside of the directory.
     """
-    meta_graph_def = inline_initializers(meta_graph_def)
+    meta_graph_def = inline_initializers(attach_gradients(meta_graph_def))
     meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
     return inline_restored_values(meta_graph_def, export.checkpoint)
 
@@ -80,8 +87,10 @@ def inline_initializers(meta_graph_def: Any) -> Any:
         return meta_graph_def
     roots = [*main_ops(meta_graph_def), meta_graph_def.saver_def.restore_op_name]
     inlined = inline_calls(graph_from_proto(meta_graph_def.graph_def), roots)
-    return _with_nodes(meta_graph_def, inlined.graph) if inlined.modified else (
-        meta_graph_def
+    return (
+        _with_nodes(meta_graph_def, inlined.graph)
+        if inlined.modified
+        else (meta_graph_def)
     )
 
 

@@ -336,9 +336,7 @@ class LoadedMetaGraph:
             for tensor, values in self.interface.training_values.items()
             if self._is_fed(tensor)
         }
-        return LoadedSignature(
-            name, signature_def, self.executor, constants, train_op
-        )
+        return LoadedSignature(name, signature_def, self.executor, constants, train_op)
 
     def _is_fed(self, tensor: str) -> bool:
         """Whether a flag is fed to signatures: a session takes defaults by itself."""

@@ -129,14 +129,16 @@ def restore(
             "variable_map={'name in the graph': 'key in the checkpoint'}, or name "
             "outputs that do not need these variables.",
         )
-    initialized, untrainable, dropped = [], [], []
+    initialized: list[str] = []
+    untrainable: list[str] = []
+    dropped: list[str] = []
     for name, variable in lacking.items():
         needed = name in needs.forward | needs.training
-        if needed or name in needs.signatures:
-            if has_fixed_initial_value(variable, graph):
-                initialized.append(name)
-                continue
-        (untrainable if needed else dropped).append(name)
+        wanted = needed or name in needs.signatures
+        if wanted and has_fixed_initial_value(variable, graph):
+            initialized.append(name)
+        else:
+            (untrainable if needed else dropped).append(name)
     kept = {
         name: _with_shape(variable, read.values.get(name))
         for name, variable in variables.items()

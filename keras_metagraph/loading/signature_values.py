@@ -44,23 +44,20 @@ class SignatureTensor:
         nodes = [self._graph.nodes.get(TensorName.parse(n).node) for n in self.names]
         return all(n is not None and n.op == "PlaceholderWithDefault" for n in nodes)
 
-    def feeds(self, value: Any) -> dict[str, Any]:
+    def feeds(self, value: Any) -> tuple[dict[str, Any], str]:
         """What is fed for a value.
 
         Args:
             value: What the caller gave.
 
         Returns:
-            Arrays by tensor name.
-
-        Raises:
-            ValueError: If the value does not fit; says how.
+            Arrays by tensor name; and how the value does not fit, if so.
         """
-        parts = self._parts(value)
-        return {
-            name: fitted(part, self._tensor_spec(name))
-            for name, part in zip(self.names, parts, strict=True)
-        }
+        try:
+            parts = zip(self.names, self._parts(value), strict=True)
+            return {n: fitted(part, self._tensor_spec(n)) for n, part in parts}, ""
+        except (ValueError, TypeError) as error:
+            return {}, str(error)
 
     def value(self, arrays: Sequence[Any]) -> Any:
         """What the caller gets for the arrays of an output."""
@@ -96,8 +93,11 @@ class SignatureTensor:
         shape = tf.TensorShape(info.tensor_shape)
         if self._kind == "sparse":
             return tf.SparseTensorSpec(shape, dtype)
-        if self._kind == "ragged":
-            splits = tf.as_dtype(info.composite_tensor.components[-1].dtype)
+        if self._kind == "ragged":  # TensorFlow describes its components only
+            parts = info.composite_tensor.components
+            dtype = dtype or tf.as_dtype(parts[0].dtype)
+            splits = tf.as_dtype(parts[-1].dtype)
+            shape = shape if _says(info) else tf.TensorShape(None)
             return tf.RaggedTensorSpec(shape, dtype, len(self.names) - 1, splits)
         return tf.TensorSpec(shape, dtype or tf.float32)
 
@@ -143,12 +143,14 @@ def fitted(value: Any, spec: tf.TensorSpec) -> Any:
 
 
 def _array(value: Any, dtype: tf.DType) -> Any:
+    typed = hasattr(value, "dtype")
+    # NumPy would make strings of all that stands beside a string.
+    wanted = object if dtype == tf.string and not typed else None
     try:
-        array = value.numpy() if tf.is_tensor(value) else np.asarray(value)
+        array = np.asarray(value.numpy() if tf.is_tensor(value) else value, wanted)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"is no array: {error}") from None
-    array = np.asarray(array)
-    if array.size == 0 and not tf.is_tensor(value) and not hasattr(value, "dtype"):
+    if array.size == 0 and not typed:
         return np.zeros(array.shape, _numpy_type(dtype))
     if dtype == tf.string:
         return _strings(array)
@@ -192,7 +194,7 @@ def _is_lossless(array: Any, source: tf.DType, target: tf.DType) -> bool:
         low, high = (array.min(), array.max()) if array.size else (0, 0)
         return bool(target.min <= low and high <= target.max)
     if target.is_floating or target.is_complex:
-        return source.is_complex <= target.is_complex
+        return bool(target.is_complex or not source.is_complex)
     return bool(source == tf.bool and target.is_integer)
 
 

@@ -17,7 +17,8 @@ from keras_metagraph.session.executor import SessionExecutor, cone
 _METRIC, _VALUE = "metrics/", "/value"
 # What ParseExample says of the feature that is wrong (TF example_proto_fast_parsing.cc).
 _FEATURE = re.compile(r"(?:Feature|Key): (.+?)(?: \(|,|\.  )")
-_REASON = re.compile(r"([^\n]+)\n\s*\[\[\{\{node")  # beside the trace and the node
+# The line between a trace of the stack and the name of the node.
+_REASON = re.compile(r"([^\n]+)\n\s*\[\[\{\{node")
 
 
 class LoadedSignature:
@@ -105,10 +106,9 @@ class LoadedSignature:
         given, findings = self._bind(args, kwargs)
         feeds = dict(self._constants)
         for key, value in given.items():
-            try:
-                feeds |= self._inputs[key].feeds(value)
-            except ValueError as error:
-                findings.append(f"input {key!r}: {error}")
+            found, problem = self._inputs[key].feeds(value)
+            feeds |= found
+            findings += [f"input {key!r}: {problem}"] if problem else []
         if findings:
             raise SignatureError(
                 f"The inputs do not fit the signature {self.name!r}, which takes "
@@ -182,10 +182,10 @@ class LoadedSignature:
         rest = {k: v for k, v in names.items() if k not in sofar}
         values: dict[str, Any] = self._executor.run(sofar, feeds) if sofar else {}
         before = [n for k, v in rest.items() if not k.startswith(_METRIC) for n in v]
-        step, found = self._executor.run(
-            [list(self._train_op), rest], feeds, before if self._train_op else ()
-        )
-        return values | found
+        fetches = {"outputs": rest, "train_op": list(self._train_op)}
+        found = self._executor.run(fetches, feeds, before if self._train_op else ())
+        values |= found["outputs"]
+        return values
 
 
 def _is_value_of_metric(key: str) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework.variable_pb2 import VariableDef
 
@@ -23,7 +24,7 @@ from keras_metagraph.loading.infer import (
     infer_interface,
 )
 from keras_metagraph.loading.infer.analysis import GraphAnalysis
-from keras_metagraph.loading.infer.signatures import read_signatures
+from keras_metagraph.loading.infer.signatures import signature_defs
 
 OWN_COLLECTION = "keras_metagraph"
 _KINDS = {
@@ -39,7 +40,7 @@ class TensorSummary:
     """A tensor as the file declares it.
 
     Attributes:
-        tensor: Its name.
+        tensor: Its name; those of the parts of a sparse or ragged one, with spaces.
         dtype: Its dtype; empty where the file does not tell.
         shape: Its shape, `None` for unknown dimensions; `None` for an unknown rank.
     """
@@ -196,7 +197,7 @@ def summarize(meta_graph_def: Any, reader: TensorReader | None = None) -> GraphS
         summary,
         variables=tuple(_variable(v, reader) for v in variables.values()),
         unused=_unused(variables, reader),
-        signatures=_signatures(meta_graph_def, graph),
+        signatures=summarize_signatures(meta_graph_def, graph),
     )
     try:
         interface = infer_interface(meta_graph_def, graph, variables)
@@ -278,15 +279,54 @@ def _unused(
     return tuple(key for key in (reader.keys() if reader else ()) if key not in used)
 
 
-def _signatures(meta_graph_def: Any, graph: Graph) -> tuple[SignatureSummary, ...]:
+def summarize_signatures(
+    meta_graph_def: Any, graph: Graph | None = None
+) -> tuple[SignatureSummary, ...]:
+    """Summarizes the signatures of a MetaGraph.
+
+    Args:
+        meta_graph_def: The MetaGraph, as parsed.
+        graph: Its graph, to look up what the signatures do not say.
+
+    Returns:
+        The signatures, by name in the alphabet's order; not those that TensorFlow
+        reserves for itself.
+    """
+
+    def side(infos: Mapping[str, Any]) -> dict[str, TensorSummary]:
+        return {key: _declared(infos[key], graph) for key in sorted(infos)}
+
     return tuple(
         SignatureSummary(
-            signature.name,
-            signature.method,
-            {key: _tensor(graph, t) for key, t in signature.inputs.items()},
-            {key: _tensor(graph, t) for key, t in signature.outputs.items()},
+            name,
+            definition.method_name,
+            side(definition.inputs),
+            side(definition.outputs),
         )
-        for signature in read_signatures(meta_graph_def, graph).values()
+        for name, definition in signature_defs(meta_graph_def).items()
+    )
+
+
+def _declared(info: Any, graph: Graph | None) -> TensorSummary:
+    """What a `TensorInfo` says, and of what it leaves open the graph."""
+    parts = info.composite_tensor.components
+    names = [part.name for part in parts] or [info.name]
+    if info.HasField("coo_sparse"):
+        sparse = info.coo_sparse
+        names = [
+            sparse.indices_tensor_name,
+            sparse.values_tensor_name,
+            sparse.dense_shape_tensor_name,
+        ]
+    number = parts[0].dtype if parts else info.dtype
+    says = info.HasField("tensor_shape") or len(names) > 1
+    if graph is not None and not (number and says):
+        return _tensor(graph, TensorName.parse(names[0]))
+    shape = tf.TensorShape(info.tensor_shape if info.HasField("tensor_shape") else None)
+    return TensorSummary(
+        " ".join(names),
+        tf.dtypes.as_dtype(number).name if number else "",
+        None if shape.rank is None else tuple(shape.as_list()),
     )
 
 

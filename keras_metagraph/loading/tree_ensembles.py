@@ -17,7 +17,6 @@ from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
     message_factory,
-    text_format,
 )
 from google.protobuf.message import DecodeError
 
@@ -36,7 +35,7 @@ _DESERIALIZE_BOUNDARIES = "BoostedTreesQuantileStreamResourceDeserialize"
 _MAX_DEPTH = 64  # each level is built by itself; TensorFlow's own default is 6
 # What predictions need of boosted_trees.proto, as a FileDescriptorProto; field types
 # are those of descriptor.proto: 2 float, 5 int32, 11 message.
-_FIELDS = {
+_FIELDS: dict[str, list[tuple[str, int, Any]]] = {
     "TreeEnsemble": [("trees", 1, "Tree"), ("tree_weights", 2, 2)],
     "Tree": [("nodes", 1, "Node")],
     "Node": [
@@ -53,6 +52,7 @@ _FIELDS = {
         ("right_id", 4, 5),
     ],
 }
+_EXPORT_AGAIN = "export the model again; the file is damaged."
 _REPEATED = {"trees", "tree_weights", "nodes", "value"}
 
 
@@ -130,37 +130,29 @@ def read_ensemble(data: bytes, logits: int) -> Ensemble:
     try:
         proto = _ensemble_class().FromString(data)
     except DecodeError as error:
-        raise _damaged(str(error)) from error
-    roots, rows, values, depth = [], [], [], 1
-    weights = np.asarray(proto.tree_weights, np.float32)
+        raise FormatError(
+            f"The boosted trees in the checkpoint cannot be read: {error}.",
+            fix=_EXPORT_AGAIN,
+        ) from error
+    roots: list[int] = []
+    rows: list[tuple[int, ...]] = []
+    values: list[Any] = []
+    depth = 1
     for place, tree in enumerate(proto.trees):
-        first, levels = len(rows), [1] + [0] * (len(tree.nodes) - 1)
-        roots.append(first)
-        for number, node in enumerate(tree.nodes):
-            value = np.zeros(logits, np.float32)
-            split = _split(node)
-            if split is None:
-                leaf = node.leaf.vector.value or [node.leaf.scalar]
-                value[: len(leaf)] = leaf[:logits]
-                rows.append((0, 0, False, len(rows), len(rows)))
-            else:
-                for child in (split.left_id, split.right_id):
-                    if not number < child < len(tree.nodes):
-                        raise _damaged(f"node {number} of tree {place} has {child}")
-                    levels[child] = levels[number] + 1
-                rows.append(
-                    (
-                        split.feature_id,
-                        split.threshold,
-                        node.HasField("categorical_split"),
-                        first + split.left_id,
-                        first + split.right_id,
-                    )
-                )
-            values.append(value * (weights[place] if place < len(weights) else 1))
-        depth = max([depth, *levels])
+        if not tree.nodes:
+            continue
+        levels = _levels(tree.nodes)
+        depth = max(depth, *levels)
+        weight = proto.tree_weights[place] if place < len(proto.tree_weights) else 1
+        roots.append(len(rows))
+        rows += [_row(node, roots[-1], i) for i, node in enumerate(tree.nodes)]
+        values += [_value(node, logits) * np.float32(weight) for node in tree.nodes]
     if depth > _MAX_DEPTH:
-        raise _damaged(f"a tree has {depth} levels, more than {_MAX_DEPTH}")
+        raise FormatError(
+            f"The boosted trees in the checkpoint have {depth} levels, more than "
+            f"{_MAX_DEPTH}.",
+            fix=_EXPORT_AGAIN,
+        )
     columns = np.array(rows, np.int32).reshape(-1, 5).T
     table = np.array(values, np.float32).reshape(-1, logits)
     return Ensemble(
@@ -175,18 +167,46 @@ def read_ensemble(data: bytes, logits: int) -> Ensemble:
     )
 
 
+def _levels(nodes: Sequence[Any]) -> list[int]:
+    """The level of each node of a tree; children stand behind their parents."""
+    levels = [1] * len(nodes)
+    for number, node in enumerate(nodes):
+        split = _split(node)
+        for child in (split.left_id, split.right_id) if split else ():
+            if not number < child < len(nodes):
+                raise FormatError(
+                    f"A boosted tree in the checkpoint has {len(nodes)} nodes, and its "
+                    f"node {number} goes to {child}.",
+                    fix=_EXPORT_AGAIN,
+                )
+            levels[child] = max(levels[child], levels[number] + 1)
+    return levels
+
+
+def _row(node: Any, first: int, number: int) -> tuple[int, ...]:
+    """A node as the tables have it: feature, threshold, kind, and where it goes."""
+    split = _split(node)
+    if split is None:
+        return 0, 0, 0, first + number, first + number
+    kind = node.HasField("categorical_split")
+    ends = first + split.left_id, first + split.right_id
+    return split.feature_id, split.threshold, kind, *ends
+
+
+def _value(node: Any, logits: int) -> Any:
+    """What a node adds to the logits; nothing if it is no leaf."""
+    value = np.zeros(logits, np.float32)
+    if _split(node) is None:
+        leaf = [*node.leaf.vector.value][:logits] or [node.leaf.scalar]
+        value[: len(leaf)] = leaf
+    return value
+
+
 def _split(node: Any) -> Any:
     """The split of a node; None for a leaf."""
     if node.HasField("bucketized_split"):
         return node.bucketized_split
     return node.categorical_split if node.HasField("categorical_split") else None
-
-
-def _damaged(why: str) -> FormatError:
-    return FormatError(
-        f"The boosted trees in the checkpoint cannot be read: {why}.",
-        fix="export the model again; the file is damaged.",
-    )
 
 
 @functools.cache
@@ -227,9 +247,16 @@ def _predict(rewriter: build.Rewriter, node: Node, data: bytes) -> None:
     logits = node.attrs["logits_dimension"].i
     ensemble = read_ensemble(data, logits)
     features = node.inputs[1:]
-    if ensemble.feature.size and ensemble.feature.max() >= len(features):
-        raise _damaged(f"it splits by {ensemble.feature.max() + 1} features")
-    specs = [tf.TensorSpec(None, tf.int32, f"feature_{i}") for i in range(len(features))]
+    used = set(ensemble.feature.tolist())
+    if not used <= set(range(len(features))):
+        raise FormatError(
+            f"The boosted trees in the checkpoint look at the features {sorted(used)}, "
+            f"and the graph has {len(features)}.",
+            fix=_EXPORT_AGAIN,
+        )
+    specs = [
+        tf.TensorSpec(None, tf.int32, f"feature_{i}") for i in range(len(features))
+    ]
     traced = tf.function(
         lambda *values: _logits(ensemble, values), autograph=False
     ).get_concrete_function(*specs)

@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from keras_metagraph.errors import FormatError, UntrustedContentError
 from keras_metagraph.formats.assets import read_asset
 from keras_metagraph.graph.ir import TensorName
+from keras_metagraph.graph.variables import VARIABLE_OPS
 
 _WHOLE_LINE, _LINE_NUMBER = -2, -1  # TF lookup_ops.TextFileIndex
 
@@ -87,18 +88,29 @@ def _asset_files(meta_graph_def: Any) -> dict[str, str]:
 def _filename_source(nodes: dict[str, Any], reader: Any) -> str:
     """The node that the file name comes from, through all that passes it on.
 
-    TensorFlow 2 keeps it in a variable, `<variable>/Assign` its only assignment.
+    TensorFlow 2 keeps it in a variable, which `<variable>/Assign` sets.
     """
     name = TensorName.parse(reader.input[1]).node
     for _ in range(len(nodes)):
         node = nodes.get(name)
-        if node is None or node.op not in ("Identity", "ReadVariableOp"):
-            break
-        name = TensorName.parse(node.input[0]).node
         assignment = nodes.get(f"{name}/Assign")
-        if node.op == "ReadVariableOp" and assignment is not None:
+        if node is not None and node.op in ("Identity", "ReadVariableOp"):
+            name = TensorName.parse(node.input[0]).node
+        elif node is not None and node.op in VARIABLE_OPS and assignment is not None:
             name = TensorName.parse(assignment.input[1]).node
+        else:
+            break
     return name
+
+
+def _table(nodes: dict[str, Any], reader: Any) -> Any:
+    """The node of the table that is filled, through all that passes it on."""
+    tensor = TensorName.parse(reader.input[0])
+    node = nodes[tensor.node]
+    while node.op in ("Identity", "IdentityN"):
+        tensor = TensorName.parse(node.input[tensor.index])
+        node = nodes[tensor.node]
+    return node
 
 
 def _inline(
@@ -106,7 +118,7 @@ def _inline(
 ) -> None:
     """Turns one reader into a LookupTableImport of constants."""
     node = nodes[reader]
-    table = nodes[TensorName.parse(node.input[0]).node]
+    table = _table(nodes, node)
     lines = read_asset(directory, name).splitlines()
     # Attributes with their default value (-1, a tab) may have been stripped.
     if "vocab_size" in node.attr and node.attr["vocab_size"].i >= 0:

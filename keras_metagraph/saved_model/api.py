@@ -131,7 +131,7 @@ def simple_save(
 
     Example:
         ```python
-        simple_save(model, "export/1", {"x": model.input}, {"y": model.output})
+        simple_save(model, "export/1", {"x": model.inputs[0]}, {"y": model.outputs[0]})
         ```
     """
     if (inputs is None) != (outputs is None):
@@ -165,7 +165,7 @@ def _simple_signature(
         return {"inputs": dict(inputs), "outputs": dict(outputs)}
     try:
         # Of the same name, so that nodes are called as in the graph of the model.
-        part = keras.Model(dict(inputs), dict(outputs), name=model.name)
+        part = keras.Model(list(inputs.values()), dict(outputs), name=model.name)
     except (TypeError, ValueError) as error:
         raise ExportError(
             f"No model leads from the given inputs to the outputs: {error}",
@@ -176,9 +176,8 @@ def _simple_signature(
         tf.TensorSpec(tensor.shape, tensor.dtype, name=key)
         for key, tensor in inputs.items()
     ]
-    keys = list(inputs)
 
     def call(*values: Any) -> Any:
-        return part(dict(zip(keys, values, strict=True)), training=False)
+        return part(list(values), training=False)
 
     return tf.function(call, input_signature=specs, autograph=False)

@@ -28,10 +28,9 @@ class AssetFiles:
         self.sources: dict[str, Source] = {}
         self._names: dict[bytes, str] = {}
 
-    def add(self, name: str, source: Source) -> str:
-        """Adds a file of the user, which keeps its name."""
-        self.sources[name] = source
-        return name
+    def add(self, name: str, source: Source) -> bool:
+        """Adds a file of the user; returns whether the name is that of no other."""
+        return self.sources.setdefault(name, source) == source
 
     def add_content(self, name: str, content: bytes) -> str:
         """Adds a file that a table reads.

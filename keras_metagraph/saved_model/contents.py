@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from google.protobuf import text_format
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -76,17 +77,16 @@ def build_contents(
         SignatureError: If a signature names what is not in its graph.
         CheckpointError: If the checkpoint does not fit.
     """
-    files = AssetFiles()
-    for spec in specs:
-        for name, path in spec.assets.items():
-            files.add(name, path)
+    files = _user_files(specs)
     exports: dict[int, tuple[Exported, Any]] = {}
     names: dict[int, str] = {}
     values: dict[str, Any] = {}
+    legacy: dict[str, Any] = {}
     for place in _naming_order(specs):
         spec = specs[place]
-        exported, meta_graph_def = _export(spec, names)
-        exports[place] = exported, meta_graph_def
+        exported, meta_graph_def = exports[place] = _export(spec, names)
+        if _is_legacy(spec):
+            _claim_names(legacy, spec, exported)
         values |= _new_values(spec, exported, values, checkpoint)
         names |= exported.names | {id(v.variable): v.name for v in exported.variables}
         for file in exported.files:
@@ -101,6 +101,24 @@ def build_contents(
     return Contents(saved_model, values, files.sources)
 
 
+def _user_files(specs: Sequence[GraphSpec]) -> AssetFiles:
+    """The files that the user gave, which keep their names."""
+    files = AssetFiles()
+    findings = [
+        f"{name}: {files.sources[name]!r} and {path!r}"
+        for spec in specs
+        for name, path in spec.assets.items()
+        if not files.add(name, path)
+    ]
+    if findings:
+        raise ExportError(
+            "Graphs of one SavedModel share its assets. These names have two files:",
+            findings=findings,
+            fix="give them other names: assets={name: path}.",
+        )
+    return files
+
+
 def _naming_order(specs: Sequence[GraphSpec]) -> list[int]:
     """The places of the graphs in the order in which they name their variables.
 
@@ -110,8 +128,7 @@ def _naming_order(specs: Sequence[GraphSpec]) -> list[int]:
 
     def rank(place: int) -> tuple[bool, bool, int]:
         spec = specs[place]
-        is_legacy = callable(getattr(spec.model, "original_meta_graph", None))
-        return not is_legacy, "train" not in spec.options.graphs, place
+        return not _is_legacy(spec), "train" not in spec.options.graphs, place
 
     return sorted(range(len(specs)), key=rank)
 
@@ -120,7 +137,55 @@ def _export(spec: GraphSpec, names: Mapping[int, str]) -> tuple[Exported, Any]:
     """Exports one graph; its variables have the names that they have in others."""
     saved_model = dataclasses.replace(spec.saved_model, names=dict(names))
     options = dataclasses.replace(spec.options, saved_model=saved_model)
-    return export_with(spec.model, options)
+    exported, meta_graph_def = export_with(spec.model, options)
+    steps = [kind for kind in options.graphs if kind != "predict"]
+    missing = [kind for kind in steps if kind not in meta_graph_def.signature_def]
+    if missing:
+        raise ExportError(
+            f"The graph tagged {list(spec.tags)} cannot have the steps {missing}: the "
+            "model is compiled without what they need.",
+            fix="compile it with an optimizer and a loss.",
+        )
+    return exported, meta_graph_def
+
+
+def _is_legacy(spec: GraphSpec) -> bool:
+    """Whether the model may go on with the graph of the file it came from."""
+    return callable(getattr(spec.model, "original_meta_graph", None))
+
+
+def _claim_names(claimed: dict[str, Any], spec: GraphSpec, exported: Exported) -> None:
+    """Notes the values of the names of legacy graphs, which cannot be changed.
+
+    Graphs that were loaded from one SavedModel have the same, and share them again.
+
+    Raises:
+        ExportError: If others have other values.
+    """
+    findings = [
+        f"{variable.name}, in the graph tagged {list(spec.tags)}"
+        for variable in exported.variables
+        if not _same(
+            claimed.setdefault(variable.name, variable.variable), variable.variable
+        )
+    ]
+    if findings:
+        raise ExportError(
+            "Several graphs of TensorFlow 1 have variables of these names, and other "
+            "values in them:",
+            findings=findings,
+            fix="write SavedModels of their own, or compile all but one of the models "
+            "with Keras optimizers.",
+        )
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two arrays are equal, bit by bit."""
+    value, other = np.asarray(value), np.asarray(other)
+    return value is other or (
+        (value.dtype, value.shape) == (other.dtype, other.shape)
+        and value.tobytes() == other.tobytes()
+    )
 
 
 def _new_values(

@@ -19,10 +19,10 @@ from keras_metagraph.graph.passes import prepare_for_session
 from keras_metagraph.graph.passes.resource_handles import resource_handles
 from keras_metagraph.graph.passes.resource_variables import resource_variables
 from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.graph.tables import private_resources, table_fills, used_tables
 from keras_metagraph.graph.to_proto import graph_to_proto
 
 _PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
-_TABLE_INITIALIZERS = ("InitializeTable", "LookupTableImport")
 _scopes = itertools.count()
 
 Runner = Callable[[Sequence[Any]], list[Any]]
@@ -52,7 +52,7 @@ class SessionExecutor:
         self._early = frozenset(early)
         self.variables = dict(variables)
         self._functions: dict[tuple[Any, ...], Runner] = {}
-        self._tables = _table_initializers(graph)
+        self._fills = table_fills(graph)
         self._initialized: set[str] = set()
         # Tables live in TensorFlow's resource manager under process-wide names.
         self._scope = f"keras_metagraph_{next(_scopes)}"
@@ -174,6 +174,7 @@ class SessionExecutor:
         part = self._importable(names, roots, fed)
         if self.safe_mode:
             require_safe(part)
+        _require_fed(part, fed)
         self._initialize_tables(names)
         # A feed that nothing needs is accepted and ignored, as in TensorFlow 1.
         wanted = [tensor for tensor in fed if tensor in used or tensor in roots]
@@ -235,29 +236,15 @@ class SessionExecutor:
         cut = {tensor.node for tensor in fed}
         part = self.graph.subgraph(names)
         part = prepare_for_session(part, self._early)
-        part = Graph(
-            {n: v for n, v in part.nodes.items() if n not in self.variables},
-            part.functions,
-            part.producer,
+        part = private_resources(
+            part.subgraph(part.nodes.keys() - self.variables.keys()), self._scope
         )
-        unfed = []
         for name, node in part.nodes.items():
-            if node.op in _PLACEHOLDERS and name not in cut:
-                unfed.append(f"{name}:0")
-            if "shared_name" in node.attrs:
-                part.nodes[name] = self._private(node)
-            elif any(before in cut for before in node.control_inputs):
+            if any(before in cut for before in node.control_inputs):
                 controls = [n for n in node.control_inputs if n not in cut]
                 part.nodes[name] = Node(
                     name, node.op, node.inputs, controls, node.attrs, node.device
                 )
-        if unfed:
-            raise SignatureError(
-                "Placeholders that the run needs are not fed:",
-                findings=unfed,
-                fix="feed them, or bake values in: "
-                f"load_from_meta_graph(..., feeds={{{unfed[0]!r}: value}}).",
-            )
         for root in roots:
             if root.node in self.variables:
                 self._add_read(part, root.node)
@@ -268,17 +255,6 @@ class SessionExecutor:
         dtype = tf.compat.v1.AttrValue(type=self.variables[name].dtype.as_datatype_enum)
         part.nodes[read] = Node(
             read, "ReadVariableOp", [TensorName(name)], attrs={"dtype": dtype}
-        )
-
-    def _private(self, node: Node) -> Node:
-        """Keeps a table (or similar) apart from those of other loaded graphs."""
-        shared = node.attrs["shared_name"].s.decode("utf-8") or node.name
-        name = tf.compat.v1.AttrValue(s=f"{self._scope}/{shared}".encode())
-        attrs = {**node.attrs, "shared_name": name}
-        if "container" in attrs:
-            attrs["container"] = tf.compat.v1.AttrValue(s=b"")
-        return Node(
-            node.name, node.op, node.inputs, node.control_inputs, attrs, node.device
         )
 
     def _element(
@@ -298,11 +274,29 @@ class SessionExecutor:
         return graph.get_operation_by_name(text)
 
     def _initialize_tables(self, names: set[str]) -> None:
-        """Fills the tables among `names`, once each."""
-        for table in sorted(names & self._tables.keys() - self._initialized):
+        """Fills the tables that the nodes `names` use, once each."""
+        used = used_tables(self.graph, names) & self._fills.keys()
+        for table in sorted(used - self._initialized):
             self._initialized.add(table)
-            for operation in self._tables[table]:
+            for operation in self._fills[table]:
                 self.function([operation], [])([])
+
+
+def _require_fed(part: Graph, fed: Sequence[TensorName]) -> None:
+    """Refuses placeholders that are not fed."""
+    cut = {tensor.node for tensor in fed}
+    unfed = [
+        f"{name}:0"
+        for name, node in part.nodes.items()
+        if node.op in _PLACEHOLDERS and name not in cut
+    ]
+    if unfed:
+        raise SignatureError(
+            "Placeholders that the run needs are not fed:",
+            findings=unfed,
+            fix="feed them, or bake values in: "
+            f"load_from_meta_graph(..., feeds={{{unfed[0]!r}: value}}).",
+        )
 
 
 def _updated_first(graph: Graph, early: set[str], always: frozenset[str]) -> bool:
@@ -352,12 +346,3 @@ def cone(
                 stack.append(tensor.node)
         stack.extend(before for before in node.control_inputs if before not in cut)
     return names, used
-
-
-def _table_initializers(graph: Graph) -> dict[str, list[str]]:
-    """Operations that fill each table, by the table's node."""
-    found: dict[str, list[str]] = {}
-    for node in graph.nodes.values():
-        if node.op.startswith(_TABLE_INITIALIZERS) and node.inputs:
-            found.setdefault(node.inputs[0].node, []).append(node.name)
-    return found

@@ -13,13 +13,13 @@ from keras_metagraph.signatures.heads import (
     CLASSES,
     SCORES,
     Head,
-    TracedTarget,
     classification,
     own_classification,
     regression,
 )
 from keras_metagraph.signatures.signature import Signature
 from keras_metagraph.signatures.target import Target, as_target
+from keras_metagraph.signatures.traced import TracedTarget
 
 INPUTS = "inputs"
 EXAMPLES = "examples"
@@ -51,6 +51,7 @@ def predict_signature(
 
     Raises:
         SignatureError: If `target` does not say what it takes, or names do not fit.
+        ExportError: If a model has never seen data, or the function cannot be traced.
 
     Example:
         ```python
@@ -108,6 +109,7 @@ def classify_signature(
 
     Raises:
         SignatureError: If outputs, labels or options do not fit; lists all of it.
+        ExportError: If a model has never seen data, or the function cannot be traced.
 
     Example:
         ```python
@@ -147,6 +149,7 @@ def regress_signature(
 
     Raises:
         SignatureError: If the output is not one number an example.
+        ExportError: If a model has never seen data, or the function cannot be traced.
 
     Example:
         ```python
@@ -166,9 +169,8 @@ def _on_examples(
     """A signature that takes serialized examples under one key."""
     if examples is False:
         return _on_serialized(method_name, key, found, head)
-    parser = make_parser(
-        found.name, found.inputs, None if examples is True else examples
-    )
+    given = None if examples is True else examples
+    parser = make_parser(found.name, found.inputs, given, found.model)
     return Signature(
         method_name,
         {key: SERIALIZED},

@@ -35,8 +35,12 @@ class _Declaration:
         method_name = _METHODS.get(self.method, self.method)
         make: Callable[..., Signature] = _MAKERS.get(method_name, predict_signature)
         made = make(function, self.inputs, **self.options)
-        name = self.name or attribute
-        return dataclasses.replace(made, method_name=method_name, name=name)
+        return dataclasses.replace(
+            made,
+            method_name=method_name,
+            name=self.name or attribute,
+            model=model,
+        )
 
 
 _MAKERS: Mapping[str, Callable[..., Signature]] = {
@@ -100,23 +104,31 @@ def declared_signatures(model: Any) -> dict[str, Signature]:
         Signatures; of a method that overrides a decorated one too.
 
     Raises:
-        SignatureError: If a method does not fit its declaration, or two have one key.
+        SignatureError: If methods do not fit their declarations, or have one key;
+            lists all findings.
     """
-    made: dict[str, tuple[_Declaration, Signature]] = vars(model).setdefault(_MADE, {})
+    made: dict[str, Signature] = vars(model).setdefault(_MADE, {})
     owners: dict[str, str] = {}
     found: dict[str, Signature] = {}
+    findings: list[str] = []
     for attribute, declaration in _declarations(type(model)).items():
         key = declaration.name or attribute
-        if key in owners:
-            raise SignatureError(
-                f"The methods {owners[key]!r} and {attribute!r} both declare the "
-                f"signature {key!r}.",
-                fix="give one of them another name=.",
-            )
-        owners[key] = attribute
-        if attribute not in made or made[attribute][0] is not declaration:
-            made[attribute] = (declaration, declaration.of(model, attribute))
-        found[key] = made[attribute][1]
+        if owners.setdefault(key, attribute) != attribute:
+            findings.append(f"{owners[key]!r} and {attribute!r} both declare {key!r}")
+            continue
+        try:
+            if attribute not in made:
+                made[attribute] = declaration.of(model, attribute)
+        except SignatureError as error:
+            findings += [f"{key}: {each}" for each in error.findings or [error.problem]]
+        else:
+            found[key] = made[attribute]
+    if findings:
+        raise SignatureError(
+            f"Decorated methods of the model {model.name!r} cannot be signatures.",
+            findings=findings,
+            fix="change the arguments of kmg.signature, or what the methods return.",
+        )
     return found
 
 

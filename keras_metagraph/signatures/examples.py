@@ -39,7 +39,7 @@ class ExampleParser:
 
 
 def make_parser(
-    name: str, inputs: Mapping[str, Any], given: Any = None
+    name: str, inputs: Mapping[str, Any], given: Any = None, model: Any = None
 ) -> Callable[[Any], dict[str, Any]]:
     """Makes the parser of examples for a function.
 
@@ -50,6 +50,7 @@ def make_parser(
             that: `tf.io` features, `EncodedImage`, preprocessing layers. Or a
             `keras.utils.FeatureSpace`; or a function from serialized examples to the
             inputs, by key or the only one.
+        model: The Keras model that it is, if it is one.
 
     Returns:
         From serialized examples to tensors by input key; an `ExampleParser` where it
@@ -59,7 +60,7 @@ def make_parser(
         SignatureError: If there is no feature for an input; lists all such inputs.
     """
     if isinstance(given, keras.utils.FeatureSpace):
-        return _of_feature_space(name, inputs, given)
+        return _of_feature_space(name, inputs, given, model)
     if given is None or isinstance(given, Mapping):
         return _of_features(name, inputs, given or {})
     if callable(given):
@@ -90,28 +91,52 @@ def _of_function(
 
 
 def _of_feature_space(
-    name: str, inputs: Mapping[str, Any], space: Any
+    name: str, inputs: Mapping[str, Any], space: Any, model: Any
 ) -> ExampleParser:
-    """Reads the raw features; encodes them where the model takes them encoded."""
-    raw = {key: _spec(tensor) for key, tensor in space.get_inputs().items()}
-    if set(inputs) <= set(raw):
+    """Reads the raw features; encodes them unless the model takes them raw."""
+    try:
+        raw = space.get_inputs()
+        encoded = space.get_encoded_features()
+    except ValueError as error:
+        raise SignatureError(
+            f"The FeatureSpace for {name!r} cannot be used: {error}",
+            fix="call its adapt() first.",
+        ) from error
+    if not isinstance(encoded, Mapping):
+        encoded = dict.fromkeys(list(inputs)[:1], encoded)
+    own = {id(tensor) for tensor in raw.values()}
+    taken = [id(tensor) for tensor in getattr(model, "inputs", None) or ()]
+    if (taken and own.issuperset(taken)) or not _suit(inputs, encoded):
         return _of_features(name, inputs, {})
-    parser = _of_features(name, raw, {})
+    parser = _of_features(name, {key: _spec(tensor) for key, tensor in raw.items()}, {})
 
     def convert(parsed: dict[str, Any]) -> dict[str, Any]:
-        encoded = space(parser.convert(parsed))
-        found = (
-            encoded if isinstance(encoded, Mapping) else dict.fromkeys(inputs, encoded)
-        )
+        found = space(parser.convert(parsed))
+        if not isinstance(found, Mapping):
+            found = dict.fromkeys(encoded, found)
         return {key: fit(found[key], spec) for key, spec in inputs.items()}
 
     return ExampleParser(parser.features, convert)
+
+
+def _suit(inputs: Mapping[str, Any], tensors: Mapping[str, Any]) -> bool:
+    """Whether tensors have the types and shapes of the inputs."""
+    return all(
+        key in tensors
+        and spec.dtype == tensors[key].dtype
+        and spec.shape.is_compatible_with(tensors[key].shape)
+        for key, spec in inputs.items()
+    )
 
 
 def _of_features(
     name: str, inputs: Mapping[str, Any], given: Mapping[str, Any]
 ) -> ExampleParser:
     """A feature for each input: the given one, or what follows from its spec."""
+    names = {key: key for key in inputs}
+    if len(inputs) == len(given) == 1:  # no doubt which is meant
+        names = dict(zip(inputs, given, strict=True))
+        given = dict(zip(inputs, given.values(), strict=True))
     findings = [
         f"there is no input {key!r}{nearest(str(key), inputs)}"
         for key in given
@@ -129,7 +154,7 @@ def _of_features(
             feature = feature.feature
         if isinstance(feature, str):
             findings.append(f"input {key!r} {feature}")
-        features[key] = feature
+        features[names[key]] = feature
     if findings:
         raise SignatureError(
             f"The features of tf.Example for the inputs of {name!r} are not known.",
@@ -139,10 +164,10 @@ def _of_features(
         )
 
     def convert(parsed: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: fit(steps[key](parsed[key]) if key in steps else parsed[key], spec)
-            for key, spec in inputs.items()
-        }
+        values = {key: parsed[names[key]] for key in inputs}
+        for key, step in steps.items():
+            values[key] = step(values[key])
+        return {key: fit(values[key], spec) for key, spec in inputs.items()}
 
     return ExampleParser(features, convert)
 
@@ -213,19 +238,28 @@ def fit(value: Any, spec: Any) -> Any:
         value = tf.cast(value, dtype)
     if isinstance(spec, tf.SparseTensorSpec):
         return _sparse(value, spec)
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return _ragged(value).with_row_splits_dtype(spec.row_splits_dtype)
+    return _dense(value, tf.TensorShape(spec.shape)[1:])
+
+
+def _dense(value: Any, dims: tf.TensorShape) -> Any:
+    """A dense tensor whose rows have some shape."""
     if isinstance(value, tf.SparseTensor):
-        if isinstance(spec, tf.RaggedTensorSpec):
-            return tf.RaggedTensor.from_sparse(
-                value, row_splits_dtype=spec.row_splits_dtype
-            )
         value = tf.sparse.to_dense(value)
-    if isinstance(value, tf.RaggedTensor) and isinstance(spec, tf.TensorSpec):
+    elif isinstance(value, tf.RaggedTensor):
         value = value.to_tensor()
-    if isinstance(spec, tf.TensorSpec):
-        dims = tf.TensorShape(spec.shape)[1:]
-        if dims.is_fully_defined() and not value.shape[1:].is_compatible_with(dims):
-            value = tf.reshape(value, [-1, *dims])
+    if dims.is_fully_defined() and not value.shape[1:].is_compatible_with(dims):
+        value = tf.reshape(value, [-1, *dims])
     return value
+
+
+def _ragged(value: Any) -> Any:
+    if isinstance(value, tf.SparseTensor):
+        return tf.RaggedTensor.from_sparse(value)
+    if isinstance(value, tf.RaggedTensor):
+        return value
+    return tf.RaggedTensor.from_tensor(value)
 
 
 def _sparse(value: Any, spec: Any) -> Any:

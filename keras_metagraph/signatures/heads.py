@@ -3,7 +3,6 @@
 TensorFlow Serving: `servables/tensorflow/classifier.cc` and `regressor.cc`.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,90 +11,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_metagraph.errors import SignatureError, nearest
-from keras_metagraph.export.signatures import PREDICT
-from keras_metagraph.export.trace import Trace, TracedOutput, trace_function
-from keras_metagraph.graph.ir import TensorName
-from keras_metagraph.signatures.signature import Signature
-from keras_metagraph.signatures.target import Target
+from keras_metagraph.errors import SignatureError
+from keras_metagraph.signatures.traced import TracedTarget
 
 CLASSES, SCORES, OUTPUTS = "classes", "scores", "outputs"
 
 Head = Callable[[dict[str, Any]], dict[str, Any]]
 """From the outputs of a function to those of a signature."""
 
-_PASS_ON = frozenset(
-    {"Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"}
-)
 _PROBABILITIES = frozenset({"Sigmoid", "Softmax"})
 # What layers without an activation end with. Softmax undoes the logarithm of a softmax.
 _LOGITS = frozenset({"BiasAdd", "LogSoftmax", "MatMul"})
-
-
-class TracedTarget:
-    """A function, and what its graph tells of its outputs.
-
-    Args:
-        found: The function.
-    """
-
-    def __init__(self, found: Target) -> None:
-        self.found = found
-        self._keys: list[str] = []
-
-    @functools.cached_property
-    def outputs(self) -> dict[str, TracedOutput]:
-        """Its outputs by key, in the order in which it gives them."""
-        by_key = {output.path[0]: output for output in self._trace.outputs}
-        return {key: by_key[key] for key in self._keys}
-
-    @functools.cached_property
-    def _trace(self) -> Trace:
-        found = self.found
-
-        def run(**tensors: Any) -> dict[str, Any]:
-            outputs = found.outputs(tensors)
-            self._keys = list(outputs)  # tf.nest sorts them
-            return outputs
-
-        function = Signature(PREDICT, found.inputs, run, found.name)
-        return trace_function(function, found.name)[1]
-
-    def only_output(self, key: str | None) -> str:
-        """The key of the one output that is meant.
-
-        Raises:
-            SignatureError: If there is none of that name, or if there are several.
-        """
-        if key is None and len(self.outputs) == 1:
-            return next(iter(self.outputs))
-        if key in self.outputs:
-            return str(key)
-        problem = "several outputs"
-        if key is not None:
-            problem = f"no output {key!r}{nearest(key, self.outputs)}"
-        raise SignatureError(
-            f"{self.found.name!r} has {problem}.",
-            findings=[f"there is {known!r}" for known in self.outputs],
-            fix="pass output= with one of these.",
-        )
-
-    def last_op(self, key: str) -> str:
-        """The op that an output comes from; what only passes values on is left out."""
-        graph = self._trace.graph
-        node = graph.nodes[TensorName.parse(self.outputs[key].tensors[0]).node]
-        while node.op in _PASS_ON:
-            node = graph.nodes[node.inputs[0].node]
-        return node.op
-
-    def check(self, findings: list[str], what: str) -> None:
-        """Raises what was found, if anything was."""
-        if findings:
-            raise SignatureError(
-                f"{self.found.name!r} cannot be {what}.",
-                findings=findings,
-                fix="change what the findings name.",
-            )
 
 
 def classification(
@@ -287,12 +213,13 @@ def _activation(
 
 def _takes_logits(loss: Any) -> bool | None:
     """Whether a loss takes logits; None where it does not say."""
+    told: Any = None
     if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits")
-    if not callable(loss):
-        return None
-    parameter = inspect.signature(loss).parameters.get("from_logits")
-    return None if parameter is None else bool(parameter.default)
+        told = loss.get_config().get("from_logits")
+    elif callable(loss):
+        parameter = inspect.signature(loss).parameters.get("from_logits")
+        told = None if parameter is None else parameter.default
+    return None if told is None else bool(told)
 
 
 def _probabilities(output: Any, activation: str | None, *, binary: bool) -> Any:

@@ -11,7 +11,7 @@ _CHANNELS = (1, 3, 4)
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """A feature with an encoded image: PNG, JPEG, GIF of one frame, or BMP.
+    """A feature with an encoded image: the bytes of a PNG or JPEG file.
 
     Args:
         size: Height and width to resize to; None takes images as they are, which then
@@ -69,7 +69,7 @@ class EncodedImage:
         frame = tf.TensorSpec([*(self.size or shape[1:3]), channels or None], dtype)
 
         def decode(content: Any) -> Any:
-            # In TensorFlow 1.15 too it reads the other formats, but gives one rank.
+            # It reads JPEG too, in TensorFlow 1.15 as well.
             image = tf.io.decode_png(content, channels=channels)
             if self.size is not None:
                 image = tf.image.resize(image, self.size, method=self.method)

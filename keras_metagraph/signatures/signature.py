@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
@@ -67,10 +68,7 @@ class Signature:
             outputs = self._graph_function(*tensors.values())
         except _CAUSES as error:
             raise self._failure(error, tensors) from error
-        return {
-            key: value.numpy() if isinstance(value, tf.Tensor) else value
-            for key, value in outputs.items()
-        }
+        return {key: _array(value) for key, value in outputs.items()}
 
     def to_graph(
         self, key: str = "serving_default", *, target: str | None = "1.15"
@@ -111,6 +109,13 @@ class Signature:
             findings=findings or [f"{type(error).__name__}: {message}"],
             fix="pass what the findings ask for.",
         )
+
+
+def _array(value: Any) -> Any:
+    """A dense tensor as an array, a single text too; others as they are."""
+    if not isinstance(value, tf.Tensor):
+        return value
+    return np.asarray(value.numpy(), dtype=value.dtype.as_numpy_dtype)
 
 
 def _message(error: Exception) -> str:

@@ -13,6 +13,7 @@ from keras_metagraph.export.outputs import output_keys
 from keras_metagraph.export.placeholders import named_leaves
 from keras_metagraph.export.specs import input_specs, structure_paths, to_spec
 from keras_metagraph.export.trace import inference_call
+from keras_metagraph.export.tracing import check_model
 
 _VARIABLE_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -82,6 +83,7 @@ def as_target(target: Any, inputs: Any = None) -> Target:
 
     Raises:
         SignatureError: If it is no function, or does not say what it takes.
+        ExportError: If a model has never seen data.
     """
     if isinstance(target, keras.Model):
         return _of_model(target, inputs)
@@ -94,6 +96,7 @@ def as_target(target: Any, inputs: Any = None) -> Target:
 
 
 def _of_model(model: Any, inputs: Any) -> Target:
+    check_model(model)
     call = inference_call(model)
     names = tuple(getattr(model, "output_names", ()))
     renamed = _new_keys(model, inputs)

@@ -33,6 +33,7 @@ FLOORS = {
     "inspect_tables": 9,
     "warm_starting": 9,
     "inspect": 10,
+    "inspect_signatures": 10,
     "cli": 11,
 }
 WITHOUT_KERAS = ("audit", "formats", "graph")

@@ -38,6 +38,17 @@ def subjects(quick: bool, only: str = "") -> list[Subject]:
     return [each for each in (small if quick else real) if each.name.startswith(only)]
 
 
+def served(quick: bool, only: str = "") -> list[Subject]:
+    """The models that are written for serving: smaller than those that are saved."""
+    if quick:
+        return subjects(quick, only)
+    models = [
+        Subject("MLP, 100 MB", lambda: _mlp(2000)),
+        Subject("ResNet50", lambda: keras.applications.ResNet50(weights=None)),
+    ]
+    return [each for each in models if each.name.startswith(only)]
+
+
 def _mlp(units: int) -> keras.Model:
     hidden = [keras.layers.Dense(units, activation="relu") for _ in range(5)]
     last = keras.layers.Dense(units, activation="softmax")

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
     input_pb2,
     model_pb2,
     predict_pb2,
+    prediction_log_pb2,
     regression_pb2,
 )
 
@@ -65,6 +66,7 @@ class Server:
         tags: Iterable[str] = ("serve",),
         method_name_check: bool = False,
     ) -> None:
+        self._directory = directory
         self._method_name_check = method_name_check
         self._graph = tf.Graph()
         self._session = v1.Session(graph=self._graph)
@@ -118,6 +120,29 @@ class Server:
         for alias, array in zip(aliases, self._run(feeds, fetches), strict=True):
             response.outputs[alias].CopyFrom(tf.make_tensor_proto(array))
         return response
+
+    def warm_up(self) -> int:
+        """`RunSavedModelWarmup` of `saved_model_warmup_util.cc`.
+
+        Returns:
+            The number of requests in `assets.extra/`, all of which ran.
+        """
+        path = f"{self._directory}/assets.extra/tf_serving_warmup_requests"
+        calls = {
+            "predict_log": self.predict,
+            "classify_log": self.classify,
+            "regress_log": self.regress,
+        }
+        count = 0
+        for count, record in enumerate(tf.data.TFRecordDataset(path), 1):
+            if count > 1000:
+                raise _invalid(
+                    "Number of warmup records exceeds the maximum (1000) at ", path
+                )
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            kind = log.WhichOneof("log_type")
+            calls[kind](getattr(log, kind).request)
+        return count
 
     def _find(self, model_spec: Any, kind: str) -> tuple[str, Any]:
         """`GetClassificationSignatureDef` and `GetRegressionSignatureDef`."""
@@ -253,7 +278,8 @@ def _fill_classifications(
     for key, array in outputs.items():
         if array.ndim != 2:
             raise _invalid(
-                "Expected Tensor shape: [batch_size num_classes] but got ", _shape(array)
+                "Expected Tensor shape: [batch_size num_classes] but got ",
+                _shape(array),
             )
         if _dtype(array) != dtypes[key]:
             raise _invalid(
@@ -305,9 +331,9 @@ def _fill_regressions(result: Any, values: np.ndarray, count: int) -> None:
 
 
 def _input_values(signature: Any, given: Any) -> dict[str, np.ndarray]:
-    """`VerifyRequestInputsSize` of `predict_util.cc`, and TensorFlow's `GetInputValues`.
+    """`VerifyRequestInputsSize` of `predict_util.cc`, and `GetInputValues`.
 
-    The latter is in `tensorflow/cc/saved_model/util.cc`.
+    The latter is TensorFlow's, in `tensorflow/cc/saved_model/util.cc`.
     """
     wanted, sent = set(signature.inputs), set(given)
     defaults = set(getattr(signature, "defaults", ()))

@@ -5,6 +5,10 @@ model again.
 """
 
 import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +16,12 @@ import pytest
 import tensorflow as tf
 from keras import layers, optimizers
 
-from keras_metagraph import load_from_meta_graph, save_saved_model
+from keras_metagraph import (
+    classify_signature,
+    load_from_meta_graph,
+    save_saved_model,
+)
+from oracle import references
 
 STEPS, MORE, BATCH = 10, 5, 8
 SIGNATURES = {"serve": "serving_default", "train": "train", "eval": "eval"}
@@ -221,8 +230,7 @@ def test_tensorflow_2_loads_every_graph(name, tag, written):
     in_session = session_outputs(each.path, tag, SIGNATURES[tag], fed(each, tag, 0))
     assert outputs.keys() == in_session.keys()
     for key, value in outputs.items():
-        if tag != "train":  # the order of reads and updates is left open there
-            np.testing.assert_allclose(value, in_session[key], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(value, in_session[key], rtol=1e-5, atol=1e-6)
     if tag == "serve":
         (output,) = outputs.values()
         np.testing.assert_allclose(output, each.predicted, rtol=1e-5, atol=1e-6)
@@ -240,3 +248,191 @@ def session_outputs(path, tag, key, inputs):
         feeds = {signature.inputs[k].name: value for k, value in inputs.items()}
         outputs = {k: info.name for k, info in signature.outputs.items()}
         return session.run(outputs, feeds)
+
+
+def several_inputs():
+    a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    outputs = {"sum": layers.Dense(2)(a) + layers.Dense(2)(b), "twice": 2.0 * a}
+    return keras.Model({"a": a, "b": b}, outputs)
+
+
+def half_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = mlp()[0]
+    keras.config.set_dtype_policy("float32")
+    return model
+
+
+def stateful():
+    inputs = keras.Input(batch_shape=(BATCH, 4, 3), name="x")
+    return keras.Model(inputs, layers.GRU(3, stateful=True)(inputs))
+
+
+def no_variables():
+    inputs = keras.Input((3,), name="x")
+    return keras.Model(inputs, keras.ops.sin(inputs))
+
+
+SERVED = {
+    "several_inputs": (several_inputs, {"a": numbers(2)[0], "b": numbers(3)[0]}),
+    "half_precision": (half_precision, {"x": numbers(3)[0]}),
+    "stateful": (stateful, {"x": numbers(4, 3)[0]}),
+    "no_variables": (no_variables, {"x": numbers(3)[0]}),
+}
+FORMS = {
+    "several_inputs": {"strip_default_attrs": True, "layout": "estimator"},
+    "half_precision": {"as_text": True},
+    "no_variables": {"clear_devices": True},
+}
+
+
+def test_other_models_and_forms(tf115, tmp_path):
+    cases, arrays, expected = [], {}, {}
+    for name, (make, inputs) in SERVED.items():
+        model = make()
+        tags = () if name == "stateful" else ("serve", "gpu")
+        path = save_saved_model(tmp_path / name, {tags: model}, **FORMS.get(name, {}))
+        x = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+        outputs = keras.tree.map_structure(np.asarray, model(x, training=False))
+        outputs = outputs if isinstance(outputs, dict) else {None: outputs}
+        for how in ("session", "function"):
+            case = f"{name}/{how}"
+            expected[case] = outputs
+            cases.append({"name": case, "saved_model": path, "tags": list(tags)})
+            cases[-1]["functions"] = how == "function"
+            for key, value in inputs.items():
+                arrays[f"{case}/serving_default/{key}"] = value
+    found = tf115("saved_model_graphs", arrays, {"cases": cases})
+    for case, outputs in expected.items():
+        tolerance = 2e-3 if case.startswith("half") else 1e-5
+        prefix = f"{case}/serving_default/"
+        given = {key: value for key, value in found.items() if key.startswith(prefix)}
+        assert len(given) == len(outputs)
+        for key, output in outputs.items():
+            value = given[prefix + key] if key else next(iter(given.values()))
+            np.testing.assert_allclose(value, output, tolerance, tolerance, case)
+
+
+LEGACY = (
+    "versions/0.12.1/mlp_adam_v1",
+    "zoo/cnn_bn_momentum",
+    "zoo/estimator_dnn",
+    "zoo/lstm_rmsprop",
+    "zoo/mlp_adam_resource",
+    "zoo/savedmodel_builder_multi",
+    "zoo/v1_checkpoint",
+)
+
+
+def test_graphs_of_tensorflow_1_stay_what_they_are(tf115, tmp_path):
+    """Old savers, partitioned variables, assets and training flags included."""
+    named = {export.name: export for export in references.exports()}
+    cases, arrays = [], {}
+    for name in LEGACY:
+        export = named[name]
+        model = load_from_meta_graph(export.source.path, tags=export.source.tags)
+        path = save_saved_model(tmp_path / name.replace("/", "_"), model)
+        given = {tensor: f"{name}/{key}" for key, tensor in export.feeds.items()}
+        arrays |= {f"{name}/{key}": value for key, value in export.inputs.items()}
+        fetched = {f"{name}/{key}": tensor for key, tensor in export.fetches.items()}
+        cases.append({"saved_model": path, "feeds": given, "fetches": fetched})
+    found = tf115(FETCH, arrays, {"cases": cases})
+    for name in LEGACY:
+        for key, value in named[name].outputs.items():
+            output = found[f"{name}/{key}"]
+            if value.dtype.kind in "OUS":
+                assert output.tolist() == value.astype("S").tolist()
+            else:
+                np.testing.assert_allclose(output, value, 1e-5, 1e-5, f"{name}: {key}")
+
+
+FETCH = """
+import tensorflow.compat.v1 as tf
+
+def main(arrays, args):
+    results = {}
+    for case in args["cases"]:
+        with tf.Graph().as_default(), tf.Session() as session:
+            meta = tf.saved_model.load(session, ["serve"], case["saved_model"])
+            assert "serving_default" in meta.signature_def
+            feeds = {name: arrays[key] for name, key in case["feeds"].items()}
+            results.update(session.run(case["fetches"], feeds))
+    return results
+"""
+
+
+def test_a_graph_of_tensorflow_1_trains_on(tf115, tmp_path):
+    """In its own way, from the graph tagged `train`: the recorded losses."""
+    export = {e.name: e for e in references.exports()}["zoo/cnn_bn_momentum"]
+    training = export.training
+    model = load_from_meta_graph(training.source.path)
+    path = save_saved_model(tmp_path / "1", {"serve": model, "train": model})
+    interface = model.meta_graph.interface
+    keys = {
+        tensor: key for key, tensor in {**interface.inputs, **interface.labels}.items()
+    }
+    arrays = {
+        f"legacy/train/{keys[tensor]}": training.arrays[key]
+        for key, tensor in training.feeds.items()
+    }
+    case = {"name": "legacy", "saved_model": path, "tags": ["train"]}
+    found = tf115("saved_model_graphs", arrays, {"cases": [case]})
+    np.testing.assert_allclose(found["legacy/train/loss"], training.losses, rtol=1e-5)
+
+
+def test_saved_model_cli(tmp_path):
+    """The command of TensorFlow shows and runs what is written."""
+    model = words()[0]
+    path = save_saved_model(
+        tmp_path / "1",
+        dict.fromkeys(SIGNATURES, model),
+        signatures={"classify": classify_signature(model)},
+    )
+    shown = cli("show", "--all", "--dir", path)
+    for tag, key in SIGNATURES.items():
+        assert f"MetaGraphDef with tag-set: '{tag}'" in shown
+        assert f"signature_def['{key}']" in shown
+
+    numbers = np.array([[1.0, 1.0], [0.5, 2.0]], "float32")
+    np.save(tmp_path / "numbers.npy", numbers)
+    texts = [b"red", b"pink"]
+    expected = model([tf.constant(texts), tf.constant(numbers)], training=False)
+    inputs = ["--inputs", f"number={tmp_path / 'numbers.npy'}"]
+    expressions = ["--input_exprs", f"word={texts}"]
+    outputs = run(tmp_path, path, "serve", "serving_default", *inputs, *expressions)
+    np.testing.assert_allclose(outputs["dense"], expected, rtol=1e-5)
+
+    examples = [
+        {"word": [text], "number": row.tolist()}
+        for text, row in zip(texts, numbers, strict=True)
+    ]
+    arguments = ["--input_examples", f"inputs={examples}"]
+    outputs = run(tmp_path, path, "serve", "classify", *arguments)
+    np.testing.assert_allclose(outputs["scores"], expected, rtol=1e-5)
+
+    expressions[1] += ";labels=[0, 1]"
+    shown = cli(*run_of(path, "eval", "eval"), *inputs, *expressions)
+    losses = -np.log(np.asarray(expected)[[0, 1], [0, 1]])
+    (loss,) = re.findall(r"key loss:\n(.*)", shown)
+    np.testing.assert_allclose(float(loss), losses.mean(), rtol=1e-5)
+
+
+def run_of(path, tag, key):
+    return ["run", "--dir", path, "--tag_set", tag, "--signature_def", key]
+
+
+def run(folder, path, tag, key, *arguments):
+    """What `saved_model_cli run` gives for a signature, by output."""
+    folder = folder / f"outputs-{key}"
+    cli(*run_of(path, tag, key), *arguments, "--outdir", folder)
+    # Texts are pickled.
+    return {f.stem: np.load(f, allow_pickle=True) for f in folder.glob("*.npy")}
+
+
+def cli(*arguments):
+    program = Path(sys.executable).parent / "saved_model_cli"
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

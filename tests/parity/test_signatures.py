@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_metagraph as kmg
-from keras_metagraph.signatures.images import EncodedImage
+from keras_metagraph.signatures import EncodedImage
 from oracle.tf_examples import example, split
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -424,3 +424,40 @@ def test_raw_features_of_a_feature_space(tf115, tmp_path):
     for key, signature in signatures.items():
         assert_same(found, key, expected)
         assert_same(found, key, signature(serialized))
+
+
+def test_this_tensorflow_serves_the_same(tmp_path):
+    model = classifier(3, "softmax")
+    serialized, x = drawn(4)
+    signatures = {
+        "predict": kmg.predict_signature(model, examples=True),
+        "classify": kmg.classify_signature(model, labels=LABELS, top_k=2),
+    }
+    prefix = kmg.save_meta_graph(model, tmp_path / "model", signatures=signatures)
+    meta_graph_def = tf.compat.v1.MetaGraphDef.FromString(
+        (tmp_path / "model.meta").read_bytes()
+    )
+    again = kmg.load_from_meta_graph(prefix)
+
+    here = {key: signature(serialized) for key, signature in signatures.items()}
+    loaded = {key: again.meta_graph.signatures[key](serialized) for key in signatures}
+
+    found = {}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        saver = tf.compat.v1.train.import_meta_graph(meta_graph_def)
+        saver.restore(session, prefix)
+        session.run(tf.compat.v1.tables_initializer())
+        for key in signatures:
+            definition = meta_graph_def.signature_def[key]
+            fetches = {k: info.name for k, info in definition.outputs.items()}
+            (given,) = definition.inputs.values()
+            found[key] = session.run(fetches, {given.name: serialized})
+
+    np.testing.assert_allclose(here["predict"]["head"], model(x), **CLOSE)
+    for key, outputs in here.items():
+        for name, expected in outputs.items():
+            for values in (found[key][name], loaded[key][name]):
+                if values.dtype == object:
+                    assert values.tolist() == expected.tolist()
+                else:
+                    np.testing.assert_allclose(values, expected, **CLOSE)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_metagraph.callbacks import MetaGraphCheckpoint, exporters
+import keras_metagraph
+from keras_metagraph.callbacks import (
+    MetaGraphCheckpoint,
+    exporters,
+    meta_graph_checkpoint,
+)
 from keras_metagraph.callbacks.exporters import records
 from keras_metagraph.errors import CheckpointError, ExportError
 from keras_metagraph.saved_model import directory as directories
@@ -143,12 +148,14 @@ def fresh():
 
 
 def test_only_its_own_old_ones_are_removed(base, checkpoint, tmp_path):
-    foreign = ["1500000000", "7", "notes", "15000000001"]
+    records_of_others = ["{}", "[" * 60000, '{"step": "9", "values": null}', "\xff"]
+    foreign = ["1500000000", "7", "notes", *map(str, range(15 * 10**9, 15 * 10**9 + 4))]
     for name in foreign:
         os.makedirs(os.path.join(base, name, "assets.extra"))
-    extra = os.path.join(base, "15000000001", "assets.extra", "keras_metagraph.json")
-    with open(extra, "w", encoding="utf-8") as file:
-        file.write("{}")
+    for name, text in zip(foreign[-4:], records_of_others, strict=True):
+        extra = os.path.join(base, name, "assets.extra", "keras_metagraph.json")
+        with open(extra, "w", encoding="latin-1") as file:
+            file.write(text)
     elsewhere = tmp_path / "elsewhere"
     fit(checkpoint(saved_model_dir=elsewhere))
     (first,) = os.listdir(elsewhere)
@@ -198,6 +205,30 @@ def test_values_in_the_background_are_those_of_the_moment(
     model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=callbacks)
     for step in (4, 8):
         np.testing.assert_array_equal(kernel_in(base, step), scripted.kernels[step])
+
+
+def test_it_is_on_disk_before_the_checkpoint_of_its_step(base, checkpoint, monkeypatch):
+    write, save = PreparedSavedModel.write, meta_graph_checkpoint.write_checkpoint
+    go, found = threading.Event(), {}
+
+    def wait_and_write(*arguments):
+        assert go.wait(60)
+        write(*arguments)
+
+    def note_and_save(prefix, *arguments, **keyed):
+        found[prefix.rpartition("-")[2]] = steps(base)
+        return save(prefix, *arguments, **keyed)
+
+    class Release(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 4:
+                go.set()
+
+    monkeypatch.setattr(PreparedSavedModel, "write", wait_and_write)
+    monkeypatch.setattr(meta_graph_checkpoint, "write_checkpoint", note_and_save)
+    callbacks = [checkpoint(), Release()]
+    make_model().fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=callbacks)
+    assert found == {"4": [4], "8": [4, 8]}
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -277,6 +308,50 @@ def test_verbose_says_where(base, checkpoint, capsys):
     (version,) = records(base)
     path = os.path.join(base, str(version))
     assert f"Epoch 1: exported the model to {path}" in capsys.readouterr().out
+
+
+def test_signatures_of_every_kind(base, checkpoint, tmp_path):
+    model = make_model()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
+    def doubled(x):
+        return {"y": 2.0 * model(x)}
+
+    default = keras_metagraph.export_meta_graph(model, graphs=["predict"])
+    default = default.signature_def["serving_default"]
+    names = {
+        side: {key: info.name for key, info in getattr(default, side).items()}
+        for side in ("inputs", "outputs")
+    }
+    signatures = {
+        "signature": keras_metagraph.predict_signature(model),
+        "regress": keras_metagraph.regress_signature(model),
+        "function": doubled,
+        "message": default,
+        "mapping": names,
+    }
+    fit(checkpoint(signatures=signatures), [1.0] * 2, model)
+    meta_graph_def = v1.MetaGraphDef()
+    meta_graph_def.ParseFromString((tmp_path / "run" / "model-8.meta").read_bytes())
+    assert set(signatures) < set(meta_graph_def.signature_def)
+    loaded = tf.saved_model.load(os.path.join(base, str(max(records(base)))))
+    expected = model.predict(X, verbose=0)
+    for key, factor in (
+        ("signature", 1),
+        ("function", 2),
+        ("message", 1),
+        ("mapping", 1),
+    ):
+        (found,) = loaded.signatures[key](tf.constant(X)).values()
+        np.testing.assert_allclose(found, factor * expected, rtol=1e-6)
+    examples = [example(row).SerializeToString() for row in X]
+    found = loaded.signatures["regress"](tf.constant(examples))["outputs"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def example(row):
+    floats = tf.train.Feature(float_list=tf.train.FloatList(value=row))
+    return tf.train.Example(features=tf.train.Features(feature={"x": floats}))
 
 
 def test_options_of_save_saved_model(base, checkpoint, tmp_path):

@@ -48,7 +48,9 @@ def _inline(rewriter: build.Rewriter, call: Node, function: Function) -> list[st
     """Inlines one call; returns the names of the calls in its body."""
     given = dict(zip(function.arguments, call.inputs, strict=True))
     body = [n for n in function.graph.nodes.values() if n.name not in given]
-    names = {node.name: rewriter.unique_name(f"{call.name}/{node.name}") for node in body}
+    names = {
+        node.name: rewriter.unique_name(f"{call.name}/{node.name}") for node in body
+    }
 
     def now(tensor: TensorName) -> TensorName:
         if tensor.node in given:

@@ -8,7 +8,7 @@ producer 24 a placeholder's own attribute says `[]` whatever its shape is.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -25,10 +25,22 @@ RECORDED_SHAPES = "_recorded_shapes"
 GRADIENT_OVERRIDE = "_gradient_op_type"
 """Attribute that names a gradient of the program that made the graph."""
 
+CUSTOM_GRADIENT = "_keras_metagraph_gradient"
+"""Attribute of an `IdentityN`: the function that is its gradient.
+
+It is called with the gradients of as many outputs as its attribute `inputs` says, and
+with the inputs behind those; `places` says which inputs its results belong to.
+"""
+
 _WRITTEN_SHAPES = "_output_shapes"
 _LEGACY_SHAPES = {"Placeholder", "Variable"}
 _FIRST_EXACT_PRODUCER = 24
-_KEPT_PRIVATE = {GRADIENT_OVERRIDE, RECORDED_SHAPES, UNKNOWN_OUTPUTS}
+_KEPT_PRIVATE = {
+    CUSTOM_GRADIENT,
+    GRADIENT_OVERRIDE,
+    RECORDED_SHAPES,
+    UNKNOWN_OUTPUTS,
+}
 
 
 def recorded_shape(node: Node, index: int) -> tf.TensorShape | None:
@@ -70,8 +82,13 @@ def repair_attributes(graph: Graph) -> PassResult:
 
 def _repair_nodes(graph: Graph, overrides: list[str]) -> dict[str, Node]:
     nodes = {}
+    attributes = {
+        op: definition and {attr.name for attr in definition.attr}
+        for op in {node.op for node in graph.nodes.values()}
+        for definition in [op_defs.op_def(op)]
+    }
     for name, node in graph.nodes.items():
-        attrs = _repair_attrs(node, graph.producer)
+        attrs = _repair_attrs(node, graph.producer, attributes[node.op])
         known = (control for control in node.control_inputs if control in graph.nodes)
         controls = list(dict.fromkeys(known))
         if GRADIENT_OVERRIDE in attrs:
@@ -88,9 +105,10 @@ def _repair_nodes(graph: Graph, overrides: list[str]) -> dict[str, Node]:
     return nodes
 
 
-def _repair_attrs(node: Node, producer: int) -> dict[str, AttrValue]:
-    definition = op_defs.op_def(node.op)
-    known = {attr.name for attr in definition.attr} if definition else None
+def _repair_attrs(
+    node: Node, producer: int, known: Container[str] | None
+) -> dict[str, AttrValue]:
+    """The attributes that a node keeps; `known` are those of its op, if it is known."""
     attrs: dict[str, Any] = {}
     for key, value in node.attrs.items():
         if key == _WRITTEN_SHAPES:

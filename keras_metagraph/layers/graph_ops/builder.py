@@ -67,7 +67,7 @@ class GraphBuilder:
         self.constant_ops = set(constant_ops)
         self._variables = variables
         self._reads: dict[str, Any] = {}
-        self._handles: dict[tuple[int, str], Any] = {}
+        self._handles: dict[tuple[int, int], Any] = {}
         self._root = tf.compat.v1.get_default_graph()
 
     def build(
@@ -153,7 +153,7 @@ class GraphBuilder:
         if isinstance(reference, VariableRef):
             self._root_read(reference)  # by it the gradient tape knows of the variable
             return graph.capture(reference.variable.handle)
-        key = (id(graph), reference.node.name)
+        key = (id(graph), id(reference.node))  # functions have nodes of one name
         if key not in self._handles:
             node = dataclasses.replace(reference.node, control_inputs=[])
             part = Graph({node.name: node}, producer=0)

@@ -72,11 +72,13 @@ def find_outputs(state: State) -> None:
         how = f"output of signature {state.signature.name!r}"
     else:
         chosen = {}
+    if not chosen:
+        _infer_outputs(state)
+        if not state.result.outputs and state.signature is not None:
+            chosen = state.signature.outputs  # a loss is better than nothing
     for key, tensor in chosen.items():
         state.result.outputs[key.replace("/", "_")] = str(tensor)
         state.because(tensor, how)
-    if not chosen:
-        _infer_outputs(state)
 
 
 def find_inputs(state: State) -> None:

@@ -234,22 +234,27 @@ def _multi_head(kind: str, config: Config) -> None:
         config.pop(f"{name}_shape", None)  # found anew when it is built
 
 
-def _lookup(kind: str, config: Config) -> None:
+def _lookup(kind: str, config: Config) -> str | None:
     for old, new in _LOOKUP_ARGUMENTS.items():
         if old in config:
             config[new] = config.pop(old)
     config.pop("vocabulary_size", None)  # that of the vocabulary, which is given
     if not str(config.get("dtype", "")).startswith("float"):
         config.pop("dtype", None)  # that of the tokens, or of their indices
-    mode = config.get("output_mode")
-    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "int")
+    _output_mode(config, "int")
     if isinstance(config.get("ngrams"), list):
         config["ngrams"] = tuple(config["ngrams"])
+    counts = kind == "TextVectorization" and config["output_mode"] != "int"
+    return "TextVectors" if counts else None
+
+
+def _output_mode(config: Config, default: str) -> None:
+    mode = str(config.get("output_mode") or default)
+    config["output_mode"] = _OUTPUT_MODES.get(mode, mode)
 
 
 def _hashing(kind: str, config: Config) -> None:
-    mode = config.get("output_mode")
-    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "int")
+    _output_mode(config, "int")
     if not str(config.get("dtype", "")).startswith("float"):
         config.pop("dtype", None)
 
@@ -257,8 +262,7 @@ def _hashing(kind: str, config: Config) -> None:
 def _category(kind: str, config: Config) -> None:
     if "max_tokens" in config:
         config["num_tokens"] = config.pop("max_tokens")
-    mode = config.get("output_mode")
-    config["output_mode"] = _OUTPUT_MODES.get(mode, mode or "multi_hot")
+    _output_mode(config, "multi_hot")
 
 
 def _activation(kind: str, config: Config) -> str:
@@ -279,6 +283,8 @@ def _sampled(config: Config, release: tuple[int, ...], is_tf_keras: bool) -> str
     if not is_tf_keras and not standalone:
         return "BatchNormalization"
     config |= {"fused": True, "standalone": standalone}
+    if release >= (2, 6):
+        config["fused_ranks"] = (4, 5)
     return "UnbiasedBatchNormalization"
 
 

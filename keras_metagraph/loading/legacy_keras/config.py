@@ -40,6 +40,7 @@ _OWN: dict[str, Any] = {
     "ParametricSoftplus": own_layers.ParametricSoftplus,
     "SReLU": own_layers.SReLU,
     "SampleNormalization": normalization.SampleNormalization,
+    "TextVectors": own_layers.TextVectors,
     "ThresholdedReLU": own_layers.ThresholdedReLU,
     "UnbiasedBatchNormalization": normalization.UnbiasedBatchNormalization,
 }

@@ -397,6 +397,28 @@ class CosineMerge(keras.layers.Layer):
 
 
 @_register
+class TextVectors(keras.layers.TextVectorization):
+    """`TextVectorization` of counts and the like, for one text in each row.
+
+    Keras 3 tells the wrong shape for texts of the shape `(batch, 1)`: it looks at them
+    before it drops the axis, as it does when it is called.
+
+    Args:
+        *args: As for `keras.layers.TextVectorization`.
+        **kwargs: As for `keras.layers.TextVectorization`.
+
+    Example:
+        >>> TextVectors(output_mode="tf_idf", vocabulary=["a"], idf_weights=[0.7])
+    """
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """`(batch, size of the vocabulary)`."""
+        if len(input_shape) > 1 and input_shape[-1] == 1:
+            input_shape = input_shape[:-1]
+        return super().compute_output_shape(input_shape)
+
+
+@_register
 class BilinearUpSampling2D(keras.layers.Layer):
     """`UpSampling2D(interpolation="bilinear")` as Keras 2 and TensorFlow 1 did it.
 

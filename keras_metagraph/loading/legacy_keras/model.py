@@ -15,6 +15,7 @@ from keras_metagraph.loading.legacy_keras.tensor_functions import (
     bind,
     is_reference,
 )
+from keras_metagraph.loading.legacy_keras.wrappers import FromState
 
 _MODELS = frozenset({"Functional", "Model", "Network", "Sequential", "Container"})
 _RECURRENT = frozenset(
@@ -228,6 +229,9 @@ class _Graph:
             *_references(config["output_layers"]),
         ]
         self._first = _first_calls(parts, used)
+        self._counts = collections.Counter(name for name, _ in calls)
+        self._masks = any(_makes_masks(part) for part in parts.values())
+        self._wrapped: dict[str, FromState] = {}
         self._run(calls)
 
     def tensors(self, value: Any) -> Any:
@@ -277,9 +281,17 @@ class _Graph:
             inputs = inputs[0]
         elif isinstance(inputs, list) and part.kind in _RECURRENT:
             # Keras 2 kept the initial state among the inputs.
+            if self._masks:
+                return _listed(self._from_state(part)(inputs, **keywords))
             inputs, *state = inputs
             keywords["initial_state"] = state
         return _listed(part.layer(inputs, **keywords))
+
+    def _from_state(self, part: Part) -> Any:
+        """A recurrent layer that takes its state and keeps the mask of its input."""
+        alone = self._counts[part.name] == 1
+        name = part.layer.name if alone else f"{part.layer.name}_from_state"
+        return self._wrapped.setdefault(part.name, FromState(part.layer, name=name))
 
     def _call_function(self, part: Part, call: Any) -> list[Any]:
         """Calls a function of TensorFlow: each call has constants of its own."""
@@ -292,6 +304,13 @@ class _Graph:
     def _place(self, reference: Sequence[Any]) -> Place:
         name = str(reference[0])
         return name, reference[1] - self._first.get(name, 0)
+
+
+def _makes_masks(part: Part) -> bool:
+    """Whether a layer, or one in a model, begins a mask."""
+    begins = isinstance(part.layer, keras.layers.Masking)
+    begins = begins or bool(getattr(part.layer, "mask_zero", False))
+    return begins or any(_makes_masks(inner) for inner in part.parts)
 
 
 def _listed(outputs: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """The normalizations of Keras 1 and 2 that Keras 3 computes otherwise."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -97,6 +98,8 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
         *args: As for `keras.layers.BatchNormalization`.
         fused: Whether images were normalized by the fused op.
         standalone: Whether standalone Keras corrected the variance.
+        fused_ranks: Of how many axes the inputs of the fused op were: with 5, volumes
+            too.
         **kwargs: As for `keras.layers.BatchNormalization`.
 
     Example:
@@ -104,11 +107,17 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def __init__(
-        self, *args: Any, fused: bool = False, standalone: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        fused: bool = False,
+        standalone: bool = False,
+        fused_ranks: Sequence[int] = (4,),
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.fused = fused
         self.standalone = standalone
+        self.fused_ranks = tuple(fused_ranks)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalizes; the shape stays."""
@@ -126,7 +135,7 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
         del sizes[self.axis]
         count = ops.cast(ops.prod(ops.stack(sizes)), self.moving_variance.dtype)
         factor = ops.ones_like(count)
-        if self.fused and len(inputs.shape) == 4:
+        if self.fused and len(inputs.shape) in self.fused_ranks:
             factor *= count / ops.maximum(count - 1.0, 1.0)
         if self.standalone:
             factor *= count / (count - (1.0 + self.epsilon))
@@ -134,5 +143,9 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
-        own = {"fused": self.fused, "standalone": self.standalone}
+        own = {
+            "fused": self.fused,
+            "standalone": self.standalone,
+            "fused_ranks": self.fused_ranks,
+        }
         return {**super().get_config(), **own}

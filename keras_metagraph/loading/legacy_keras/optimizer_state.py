@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from keras_metagraph.errors import CheckpointError, ShapeMismatchError
@@ -279,10 +278,6 @@ def set_step(optimizer: Any, step: int | None) -> None:
         variable = getattr(optimizer, name, None)
         if variable is not None:
             variable.assign(power(optimizer, step))
-    if isinstance(optimizer, keras.optimizers.Nadam):
-        # The only variable that is no slot and has no name of its own.
-        (product,) = (v for v in optimizer.variables if v.name == "variable")
-        product.assign(_product_of_momentums(optimizer, step))
 
 
 def _beta1_power(optimizer: Any, step: int) -> float:
@@ -297,12 +292,12 @@ def _momentum_cache(optimizer: Any, step: int) -> float:
 
 
 def _product_of_momentums(optimizer: Any, step: int) -> float:
-    """The same in Keras 2.11 and later, which have no `schedule_decay`."""
-    steps = np.arange(1, step + 1, dtype="float64")
-    return float(np.prod(optimizer.beta_1 * (1.0 - 0.5 * 0.96**steps)))
+    """The same in Keras 2.11 and later."""
+    return float(optimizer.product_after(step))
 
 
 _POWERS: dict[str, Callable[[Any, int], float]] = {
     "beta1_power": _beta1_power,
     "momentum_cache": _momentum_cache,
+    "u_product": _product_of_momentums,
 }

@@ -7,7 +7,7 @@ Keras 3. Sources: `keras/optimizers.py` of Keras 1.2.2, 2.2.4 and 2.3.1,
 `tensorflow/python/keras/optimizer_v2/` of TensorFlow 1.15.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,7 +23,8 @@ from keras_metagraph.training.optimizers import (
     TFKerasRMSprop,
     TFKerasSGD,
 )
-from keras_metagraph.training.rules import dense
+from keras_metagraph.training.optimizers.base import TF1Optimizer
+from keras_metagraph.training.rules import dense, resource
 
 Config = dict[str, Any]
 
@@ -108,8 +109,101 @@ class RecentAdamax(_DenseStep, keras.optimizers.Adamax):
 
 
 @_register
-class RecentNadam(_DenseStep, keras.optimizers.Nadam):
-    """`Nadam` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+class RecentAdamW(_DenseStep, keras.optimizers.AdamW):
+    """`AdamW` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+
+
+@_register
+class RecentAdafactor(_DenseStep, keras.optimizers.Adafactor):
+    """`Adafactor` of Keras 2.11 to 2.15, which adds the rows of a sparse gradient."""
+
+
+@_register
+class RecentNadam(TF1Optimizer):
+    """`Nadam` of Keras 2.11 to 2.15.
+
+    ```
+    u(t) = beta_1 * (1 - 0.5 * 0.96 ** t)
+    u_product <- u_product * u(t)                 # for each variable but one, see below
+    m <- m + (g - m) * (1 - beta_1)
+    v <- v + (g ** 2 - v) * (1 - beta_2)
+    mean = u(t + 1) * m / (1 - u_product * u(t + 1)) + (1 - u(t)) * g / (1 - u_product)
+    variable <- variable
+                - learning_rate * mean / (sqrt(v / (1 - beta_2 ** t)) + epsilon)
+    ```
+
+    The product was meant to change once a step, but the count that should have seen to
+    it was a Python number, read while the step was traced: in the first step, and in
+    the second once more. So it skips a variable while t is at most 2 * n - 1, of n
+    variables. Source: `optimizers/nadam.py` of Keras 2.15. Slots: `momentum` (m),
+    `velocity` (v).
+
+    Args:
+        learning_rate: A float or a schedule.
+        beta_1: The decay of the first moment.
+        beta_2: The decay of the second moment.
+        epsilon: Added to the root.
+        **kwargs: As for `keras.optimizers.Optimizer`.
+    """
+
+    settings = ("beta_1", "beta_2", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def slot_values(self) -> dict[str, float]:
+        """Both start with zeros."""
+        return {"momentum": 0.0, "velocity": 0.0}
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Creates the slots and the product."""
+        if self.built:
+            return
+        super().build(variables)
+        self.count = len(variables)
+        self.u_product = self.add_variable((), initializer="ones", name="u_product")
+
+    def product_after(self, steps: int) -> float:
+        """The product after some steps; an H5 file does not have it."""
+        product = 1.0
+        for step in range(1, steps + 1):
+            skipped = 2 if step == 1 else step + 1 - self.count
+            factors = self.count - (1 if 1 <= skipped <= self.count else 0)
+            product *= (self.beta_1 * (1.0 - 0.5 * 0.96**step)) ** factors
+        return product
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates a variable and its slots."""
+        m, v = self.slots_of(variable).values()
+        weight = resource(variable)
+        gradient = tf.cast(dense(gradient, weight.shape), weight.dtype)
+        beta_1, beta_2, decay = (
+            tf.constant(value, weight.dtype)
+            for value in (self.beta_1, self.beta_2, 0.96)
+        )
+        step = tf.cast(self.iterations + 1, weight.dtype)
+        u, then = (beta_1 * (1 - 0.5 * tf.pow(decay, t)) for t in (step, step + 1))
+        number = tf.constant(self._get_variable_index(variable) + 1, "int64")
+        passed = tf.cast(self.iterations, "int64")
+        number += tf.where(passed > 0, tf.constant(self.count, "int64"), 0)
+        factor = tf.where(tf.equal(passed + 2, number), tf.ones_like(u), u)
+        product = tf.cast(resource(self.u_product), weight.dtype) * factor
+        self.u_product.assign(product)
+        m.assign_add((gradient - m) * (1 - beta_1))
+        v.assign_add((tf.square(gradient) - v) * (1 - beta_2))
+        mean = then * m / (1 - product * then) + (1 - u) * gradient / (1 - product)
+        root = tf.sqrt(v / (1 - tf.pow(beta_2, step))) + self.epsilon
+        weight.assign_sub(mean * tf.cast(learning_rate, weight.dtype) / root)
 
 
 @_register
@@ -140,6 +234,8 @@ def make_optimizer(
     known = {name.lower(): name for name in _KERAS}
     kind = known.get(kind.lower(), kind)
     config = dict(config)
+    if kind in _SCALED:
+        return _scaled(config)
     if is_recent(config):
         return _recent(kind, config)
     version2 = is_version2(config)
@@ -177,7 +273,8 @@ def _learning_rate(kind: str, config: Mapping[str, Any], early: bool) -> Any:
         made = getattr(keras.optimizers.schedules, name, None)
         if made is None or name in ("LearningRateSchedule", "deserialize"):
             raise ValueError(f"the learning rate schedule {name}, which is not known")
-        return made.from_config(dict(rate["config"]))
+        settings = {k: v for k, v in rate["config"].items() if v is not None}
+        return made.from_config(settings)
     rate = float(rate)
     decay = float(config.get("decay") or 0.0)
     if not decay or kind == "Nadam":  # whose `decay` is that of its momentum
@@ -197,6 +294,29 @@ def _recent(kind: str, config: Config) -> Any:
     dropped = ("decay", "jit_compile", "is_legacy_optimizer", "learning_rate")
     kept = {key: value for key, value in config.items() if key not in dropped}
     return found(_learning_rate(kind, config, False), **kept)
+
+
+def _scaled(config: Config) -> Any:
+    """An optimizer for mixed precision, which scales the loss."""
+    inner = config.get("inner_optimizer") or config["optimizer"]
+    optimizer = make_optimizer(str(inner["class_name"]), inner["config"])
+    scale = config.get("loss_scale")
+    if scale is not None:  # an object of its own, until TensorFlow 2.3
+        settings = scale["config"]
+        config["dynamic"] = scale["class_name"] == "DynamicLossScale"
+        names = ("initial_loss_scale", "loss_scale_value")
+        config["initial_scale"] = next(settings[k] for k in names if k in settings)
+        config["dynamic_growth_steps"] = settings.get("increment_period")
+        if settings.get("multiplier", 2) != 2:
+            raise ValueError("a loss scale whose multiplier is not 2")
+    if not config["dynamic"]:
+        optimizer.loss_scale_factor = float(config["initial_scale"])
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(
+        optimizer,
+        initial_scale=float(config["initial_scale"]),
+        dynamic_growth_steps=int(config["dynamic_growth_steps"]),
+    )
 
 
 _Make = Callable[[Any, Mapping[str, Any], Config], Any]
@@ -269,12 +389,15 @@ _VERSION_2: dict[str, _Make] = {
         },
     ),
 }
+_SCALED = frozenset(
+    {"LossScaleOptimizer", "LossScaleOptimizerV1", "LossScaleOptimizerV3"}
+)
 _RECENT: dict[str, Any] = {
     "Adadelta": RecentAdadelta,
-    "Adafactor": keras.optimizers.Adafactor,
+    "Adafactor": RecentAdafactor,
     "Adagrad": RecentAdagrad,
     "Adam": TFKerasAdam,
-    "AdamW": keras.optimizers.AdamW,
+    "AdamW": RecentAdamW,
     "Adamax": RecentAdamax,
     "Ftrl": keras.optimizers.Ftrl,
     "Lion": keras.optimizers.Lion,

@@ -1,4 +1,4 @@
-"""`load_keras2_saved_model`: a Keras 3 model from `model.save(directory)` of Keras 2."""
+"""`load_keras2_saved_model`: a Keras 3 model from a directory that Keras 2 saved."""
 
 import os
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ from keras_metagraph.errors import (
 from keras_metagraph.formats.keras_h5 import release
 from keras_metagraph.formats.keras_metadata import KerasObject, read_keras_metadata
 from keras_metagraph.formats.layout import Export
-from keras_metagraph.graph.from_proto import graph_from_proto
-from keras_metagraph.graph.variables import graph_variables
-from keras_metagraph.loading.infer import Interface
-from keras_metagraph.loading.infer.signatures import signature_defs
-from keras_metagraph.loading.initializers import self_contained
 from keras_metagraph.loading.legacy_keras.config import Objects
 from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
 from keras_metagraph.loading.legacy_keras.model import build_model
+from keras_metagraph.loading.legacy_keras.saved_graph import (
+    meta_graph_of,
+    without_traces,
+)
 from keras_metagraph.loading.legacy_keras.saved_inputs import input_specs
 from keras_metagraph.loading.legacy_keras.saved_objects import ROOT, SavedObjects
 from keras_metagraph.loading.legacy_keras.saved_optimizer import (
@@ -33,16 +32,12 @@ from keras_metagraph.loading.legacy_keras.saved_optimizer import (
 )
 from keras_metagraph.loading.legacy_keras.saved_tables import with_vocabularies
 from keras_metagraph.loading.legacy_keras.saved_weights import (
-    Pair,
     assign_weights,
     pair_weights,
 )
 from keras_metagraph.loading.legacy_keras.training import compile_model
-from keras_metagraph.loading.meta_graph import LoadedMetaGraph
 
-_MODELS = frozenset(
-    {"_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential"}
-)
+_MODELS = frozenset({"_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential"})
 
 
 def keras2_objects(export: Export, meta_graph_def: Any) -> dict[int, KerasObject]:
@@ -96,7 +91,8 @@ def load_keras2_saved_model(
         CustomObjectError: If classes or functions are missing; lists all.
         UntrustedContentError: If Python code of the file is needed.
     """
-    check_structure(meta_graph_def)
+    called = without_traces(meta_graph_def)
+    check_structure(called)
     if export.checkpoint is None:
         raise CheckpointError(
             f"{export.path} has a model, but no complete checkpoint with its values "
@@ -119,7 +115,7 @@ def load_keras2_saved_model(
         compile_model(model, training, objects)
         restore_saved_optimizer(model, pairs, saved)
     # Not setattr: Keras would track what it holds.
-    vars(model)["meta_graph"] = _meta_graph(export, meta_graph_def, pairs, saved)
+    vars(model)["meta_graph"] = meta_graph_of(export, called, pairs, saved)
     return model
 
 
@@ -132,16 +128,17 @@ def _make(saved: SavedObjects, objects: Objects, assets: str | None) -> Any:
             fix="build the model in Keras 3 and load its weights with warm_start; or "
             'take its functions with rebuild="graph".',
         )
-    config = {"class_name": root.class_name, "config": root.config}
-    config = with_vocabularies(config, ROOT, saved, assets)
+    node: dict[str, Any] = {"class_name": root.class_name, "config": root.config}
+    node = with_vocabularies(node, ROOT, saved, assets)
+    config: dict[str, Any] = node["config"]
     if isinstance(root.config.get("layers"), list):
         shape = root.metadata.get("build_input_shape")
         if isinstance(shape, tuple):  # of a Sequential that was built by a call
-            config["config"].setdefault("build_input_shape", shape)
-        return build_model(config, objects).layer
+            config.setdefault("build_input_shape", shape)
+        return build_model(node, objects).layer
     scope = {**objects.custom, "hard_sigmoid": hard_sigmoid}
     with keras.saving.custom_object_scope(scope):
-        model = objects.layer(root.class_name, config["config"])
+        model = objects.layer(root.class_name, config)
         objects.raise_findings()
         _build(model, saved)
     return model
@@ -177,23 +174,3 @@ def _symbolic(spec: Any) -> Any:
 
 def _zeros(spec: Any) -> Any:
     return tf.zeros([1 if size is None else size for size in spec.shape], spec.dtype)
-
-
-def _meta_graph(
-    export: Export, meta_graph_def: Any, pairs: list[Pair], saved: SavedObjects
-) -> LoadedMetaGraph:
-    """The graph of the SavedModel, with the model's weights for its variables."""
-    meta_graph_def = self_contained(meta_graph_def, export)
-    graph = graph_from_proto(meta_graph_def.graph_def)
-    weights = {saved.key(pair.node): pair.variable for pair in pairs}
-    variables = {
-        name: weights[variable.checkpoint_key]
-        for name, variable in graph_variables(meta_graph_def, graph).items()
-        if variable.checkpoint_key in weights
-    }
-    signature = signature_defs(meta_graph_def).get("serving_default")
-    interface = Interface()
-    if signature is not None:
-        interface.inputs = {k: info.name for k, info in signature.inputs.items()}
-        interface.outputs = {k: info.name for k, info in signature.outputs.items()}
-    return LoadedMetaGraph(meta_graph_def, variables, interface)

@@ -167,7 +167,9 @@ class SavedObjects:
         saved = self._saved.nodes
         while queue:
             node = queue.popleft()
-            names = {edge.local_name: edge.node_id for edge in saved[twins[node]].children}
+            names = {
+                edge.local_name: edge.node_id for edge in saved[twins[node]].children
+            }
             for name, child in self.children(node).items():
                 if name in names and child not in twins:
                     twins[child] = names[name]

@@ -27,12 +27,14 @@ _LISTS = {
     "_model_variables_moving_average": "average",
     "_momentums": "momentum",
     "_u": "norm",
+    "_v": "velocity",
     "_velocities": "velocity",
     "_velocity_hats": "velocity_hat",
     "momentums": "momentum",
 }
+# Of Nadam.
+_PRODUCTS = {"_u_product": "u_product", "momentum_cache": "momentum_cache"}
 _STEPS = ("_iterations", "iter")
-_FACTORED = ("_r", "_c", "_v")
 
 
 def restore_saved_optimizer(
@@ -63,12 +65,14 @@ def restore_saved_optimizer(
     if passed is None:
         return  # It was compiled, and saved without its optimizer.
     values = _slot_values(model, inner, found, pairs, objects, trained=int(passed) > 0)
+    if isinstance(inner, keras.optimizers.Adafactor):
+        values += _factors(model, inner, found, objects)
     if inner is not optimizer:
         values += _loss_scale(optimizer, saved, objects)
     for variable, value in values:
         variable.assign(value)
     set_step(inner, int(passed))
-    for saved_name, name in (("momentum_cache", "momentum_cache"),):
+    for saved_name, name in _PRODUCTS.items():
         node = objects.children(found).get(saved_name)
         if node is not None and hasattr(inner, name):
             getattr(inner, name).assign(objects.value(node))
@@ -93,9 +97,10 @@ def _slot_values(
         weight = weights.get(node)
         if weight is None:
             continue  # Of a variable that is no weight of the model.
-        if isinstance(optimizer, keras.optimizers.Adamax) and slot == "velocity":
-            slot = "norm"
-        target = lacking.get(id(weight), {}).pop(slot, None)
+        own = lacking.get(id(weight), {})
+        if slot == "velocity" and "norm" in own:
+            slot = "norm"  # of Adamax, whose two slots were "m" and "v"
+        target = own.pop(slot, None)
         value = objects.value(slot_node)
         if target is None:
             continue  # It is of a weight that is not trained any more.
@@ -117,9 +122,7 @@ def _slot_values(
     return values
 
 
-def _saved_slots(
-    saved: int, objects: SavedObjects
-) -> Iterator[tuple[int, str, int]]:
+def _saved_slots(saved: int, objects: SavedObjects) -> Iterator[tuple[int, str, int]]:
     """The slots of an optimizer: variable, Keras 3's name of the slot, its variable."""
     for node, slot, slot_node in objects.slots(saved):
         yield node, SLOTS.get(slot, slot), slot_node
@@ -128,6 +131,28 @@ def _saved_slots(
         # A list may be empty, as that of SGD without momentum.
         for node, slot_node in zip(trained, objects.listed(saved, name), strict=False):
             yield node, slot, slot_node
+
+
+def _factors(
+    model: Any, optimizer: Any, saved: int, objects: SavedObjects
+) -> list[tuple[Any, Any]]:
+    """The factors of the second moments of matrices.
+
+    Keras creates them before the slot `velocity` of the same weight, and gives them
+    the names of the weight.
+    """
+    rows, columns = (objects.listed(saved, name) for name in ("_r", "_c"))
+    variables = optimizer.variables
+    slots = optimizer_slots(optimizer, model.trainable_variables)
+    values = []
+    for own, row, column in zip(slots, rows, columns, strict=True):
+        velocity = own["velocity"]
+        if len(velocity.shape) < 2:
+            continue
+        place = next(i for i, v in enumerate(variables) if v is velocity)
+        values.append((variables[place - 2], objects.value(row)))
+        values.append((variables[place - 1], objects.value(column)))
+    return values
 
 
 def _inner(saved: int, objects: SavedObjects) -> int:

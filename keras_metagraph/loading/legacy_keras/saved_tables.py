@@ -47,7 +47,9 @@ def with_vocabularies(
     layers = inner.get("layers")
     if not isinstance(layers, list):
         return dict(config)
-    nodes = {objects.keras[n].name: n for n in objects.layers(node) if n in objects.keras}
+    nodes = {
+        objects.keras[n].name: n for n in objects.layers(node) if n in objects.keras
+    }
     renewed = [
         with_vocabularies(layer, nodes[name], objects, assets)
         if isinstance(layer, Mapping) and (name := _name(layer)) in nodes
@@ -83,9 +85,15 @@ def _tokens(
     if config.get("vocabulary_dtype") == "int64":  # of a file they are text
         rows = {int(token): index for token, index in rows.items()}
     special = {config.get(name) for name in _SPECIAL} - {None}
-    places = sorted((int(i), token) for token, i in rows.items() if token not in special)
+    places = sorted(
+        (int(i), token) for token, i in rows.items() if token not in special
+    )
     if not places:
-        return {}
+        raise FormatError(
+            f"The vocabulary of the layer {config.get('name')!r} is not in the "
+            "SavedModel.",
+            fix='load the functions of the SavedModel with rebuild="graph".',
+        )
     first = places[0][0]
     if [place for place, _ in places] != list(range(first, first + len(places))):
         raise FormatError(
@@ -114,17 +122,16 @@ def _rows(
         arguments = [argument.name for argument in function.signature.input_arg]
         sources = dict(zip(arguments, bound, strict=False))
         for node in function.node_def:
-            given = [sources.get(name.partition(":")[0]) for name in node.input]
-            if node.op == _IMPORT and None not in given[1:3]:
-                parts = [_constant(source, objects) for source in given[1:3]]
-                yield from zip(*(map(_plain, p.tolist()) for p in parts), strict=True)
-            elif node.op == _FROM_FILE and None not in given[1:2]:
-                yield from _lines(node, given[1], objects, assets)
+            names = [name.partition(":")[0] for name in node.input[1:]]
+            given = [sources[name] for name in names if name in sources]
+            if node.op == _IMPORT and len(given) == 2:
+                parts = [_constant(source, objects).tolist() for source in given]
+                yield from zip(*(map(_plain, part) for part in parts), strict=True)
+            elif node.op == _FROM_FILE and len(given) == 1:
+                yield from _lines(node, given[0], objects, assets)
 
 
-def _initializers(
-    table: int, objects: SavedObjects
-) -> Iterator[tuple[Any, list[int]]]:
+def _initializers(table: int, objects: SavedObjects) -> Iterator[tuple[Any, list[int]]]:
     """The functions that fill a table, and the objects that they have captured."""
     graph = objects.meta_graph_def.object_graph_def
     node = objects.children(table).get("_initialize")

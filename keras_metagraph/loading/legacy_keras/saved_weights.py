@@ -14,7 +14,7 @@ import keras
 from keras_metagraph.errors import ShapeMismatchError
 from keras_metagraph.export.vocabularies import sublayers
 from keras_metagraph.loading.legacy_keras.saved_objects import ROOT, SavedObjects
-from keras_metagraph.loading.legacy_keras.wrappers import ChannelsFirst
+from keras_metagraph.loading.legacy_keras.wrappers import ChannelsFirst, FromState
 
 # What Keras 3 calls attributes of its layers otherwise.
 _RENAMED = {
@@ -23,7 +23,9 @@ _RENAMED = {
     "variance": ("adapt_variance",),
 }
 # State of random generators and of `adapt`, which Keras 3 keeps in other ways.
-_NO_WEIGHTS = frozenset({"_random_generator", "_rng", "count", "summary"})
+_NO_WEIGHTS = frozenset(
+    {"_random_generator", "_rng", "count", "idf_weights", "num_documents", "summary"}
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,11 +114,9 @@ def assign_weights(pairs: Sequence[Pair], objects: SavedObjects, model: Any) -> 
             layer.finalize_state()  # It keeps constants made of its variables.
 
 
-def _members(
-    held: Any, node: int, objects: SavedObjects
-) -> Iterator[tuple[Any, int]]:
+def _members(held: Any, node: int, objects: SavedObjects) -> Iterator[tuple[Any, int]]:
     """What an object holds, with the number of each in the object graph."""
-    if isinstance(held, ChannelsFirst):
+    if isinstance(held, ChannelsFirst | FromState):
         yield held.layer, node
         return
     if isinstance(held, Mapping):
@@ -143,7 +143,7 @@ def _layers(
         for layer in model.layers
         if not isinstance(layer, keras.layers.InputLayer)
     ]
-    named = {layer.name: layer for layer in layers}
+    named = {_within(layer).name: layer for layer in layers}
     names = [objects.keras[node].name.replace("/", "_") for node in saved]
     if named.keys() >= set(names):
         for name, node in zip(names, saved, strict=True):
@@ -151,6 +151,11 @@ def _layers(
     elif len(layers) == len(saved):
         # A model that a class of the caller made: its layers have new names.
         yield from zip(layers, saved, strict=True)
+
+
+def _within(layer: Any) -> Any:
+    """The layer of the file, which may have been called in a wrapper."""
+    return layer.layer if isinstance(layer, FromState) else layer
 
 
 def _attribute(held: Any, name: str, is_variable: bool) -> Any:
@@ -171,9 +176,11 @@ def _require_complete(
         if id(variable) not in pairs and not _is_count(variable)
     ]
     taken = {pair.node for pair in pairs.values()} | random
-    for node in objects.listed(ROOT, "variables"):
-        if node not in taken:
-            findings.append(f"{objects.variable_name(node)}: not in the model")
+    findings += [
+        f"{objects.variable_name(node)}: not in the model"
+        for node in objects.listed(ROOT, "variables")
+        if node not in taken
+    ]
     if findings:
         raise ShapeMismatchError(
             "The weights of the SavedModel are not those of the model of its config:",
@@ -196,4 +203,3 @@ def _variables_under(objects: SavedObjects, node: int) -> set[int]:
             seen.add(node)
             stack.extend(objects.children(node).values())
     return {node for node in seen if objects.is_variable(node)}
-

@@ -72,7 +72,8 @@ _NAMES = {
     "random": "categorical gamma normal poisson shuffle truncated_normal uniform",
     "signal": """dct fft fft2d fft3d fftshift frame hamming_window hann_window idct ifft
         ifft2d ifft3d ifftshift inverse_stft irfft irfft2d irfft3d overlap_and_add rfft
-        rfft2d rfft3d stft linear_to_mel_weight_matrix mfccs_from_log_mel_spectrograms""",
+        linear_to_mel_weight_matrix mfccs_from_log_mel_spectrograms rfft2d rfft3d
+        stft""",
     "strings": """as_string bytes_split format join length lower ngrams reduce_join
         regex_full_match regex_replace split strip substr to_hash_bucket
         to_hash_bucket_fast to_hash_bucket_strong to_number unicode_decode
@@ -223,7 +224,9 @@ def _filled(value: Any, tensors: Any) -> Any:
         if value.keys() == {_TENSOR}:
             return tensors[value[_TENSOR]]
         if value.keys() == {"start", "stop", "step"}:
-            return slice(*(_filled(value[k], tensors) for k in ("start", "stop", "step")))
+            return slice(
+                *(_filled(value[k], tensors) for k in ("start", "stop", "step"))
+            )
         kind = value.get("class_name")
         if kind == "__ellipsis__":
             return ...

@@ -80,7 +80,9 @@ def read_op(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(node_def, str):
         node_def = json.loads(node_def)
     if not isinstance(node_def, Mapping):
-        raise ValueError("its op is written in a form that is not known")
+        raise ValueError(  # noqa: TRY004, as for all configs that do not fit
+            "its op is written in a form that is not known"
+        )
     # The name in the config lacks what Keras 2 put before it.
     name = f"tf_op_layer_{config.get('name')}"
     return {

@@ -95,6 +95,7 @@ def compile_model(
         loss_weights=config.get("loss_weights"),
         metrics=_for_each_output(model, metrics, listed=True),
         weighted_metrics=_for_each_output(model, weighted, listed=True),
+        auto_scale_loss=False,  # where Keras 2 did, the optimizer says so
     )
 
 
@@ -161,7 +162,7 @@ def _metric(value: Any, objects: Objects) -> Any:
         config.pop("dtype", None)
         if function is None:
             return objects.object("the metrics", "metrics", {**value, "config": config})
-        found = objects.object("the metrics", "metrics", function)
+        found = _function(function, objects)
         name = config.get("name")
         return found and keras.metrics.MeanMetricWrapper(found, name=name)
     if value in _SHORT_METRICS:
@@ -175,8 +176,14 @@ def _metric(value: Any, objects: Objects) -> Any:
         return None
     if value == "cosine_proximity":
         return _loss(value, objects)
+    return _function(value, objects)
+
+
+def _function(value: Any, objects: Objects) -> Any:
+    """A function that measures; losses are taken for metrics too."""
     name = _LOSSES.get(str(value).lower(), value)
-    return objects.object("the metrics", "metrics", name)
+    space = "losses" if hasattr(keras.losses, str(name)) else "metrics"
+    return objects.object("the metrics", space, name)
 
 
 def _for_each_output(model: Any, value: Any, *, listed: bool = False) -> Any:

@@ -11,7 +11,7 @@ from keras_metagraph.errors import MissingVariableError, ShapeMismatchError, nea
 from keras_metagraph.formats.keras_h5 import KerasH5, Weights
 from keras_metagraph.loading.legacy_keras.layouts import convert, stored_count
 from keras_metagraph.loading.legacy_keras.model import Part, live_parts
-from keras_metagraph.loading.legacy_keras.wrappers import ChannelsFirst
+from keras_metagraph.loading.legacy_keras.wrappers import ChannelsFirst, FromState
 
 Array = np.ndarray[Any, Any]
 
@@ -248,7 +248,7 @@ def _inner_layers(layer: Any) -> Iterator[tuple[Any, bool]]:
         yield from _inner_layers(layer.backward_layer)
     elif isinstance(layer, ChannelsFirst):
         yield layer.layer, True
-    elif isinstance(layer, keras.layers.TimeDistributed):
+    elif isinstance(layer, keras.layers.TimeDistributed | FromState):
         yield from _inner_layers(layer.layer)
     else:
         yield layer, first

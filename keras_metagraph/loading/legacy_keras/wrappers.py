@@ -53,6 +53,41 @@ class ChannelsFirst(keras.layers.Wrapper):
         return {**super().get_config(), "axis": self.axis}
 
 
+@_register
+class FromState(keras.layers.Wrapper):
+    """Calls a recurrent layer with the sequence and its initial state in one list.
+
+    Keras 3 passes no mask to a layer that is called with two arguments; Keras 2 gave
+    the layer that of the sequence.
+
+    Args:
+        layer: A recurrent layer.
+        **kwargs: As for any layer.
+
+    Example:
+        >>> FromState(keras.layers.GRU(4))([sequence, state])
+    """
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the layer."""
+        if not self.layer.built:
+            self.layer.build(input_shape[0])
+
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+        """Maps `[(batch, steps, size), state...]` to what the layer returns."""
+        sequence, *state = inputs
+        first = mask[0] if isinstance(mask, list | tuple) else mask
+        return self.layer(sequence, initial_state=state, mask=first, training=training)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The mask of the sequence, where the layer returns one."""
+        return self.layer.compute_mask(inputs[0], mask)
+
+
 def _moved(shape: Any, source: int, target: int) -> tuple[Any, ...]:
     sizes = list(shape)
     sizes.insert(target, sizes.pop(source))

@@ -95,6 +95,17 @@ def test_bytes_keep_the_zeros_at_their_end():
     assert found["x"].tolist() == [data, b"text"]
 
 
+def test_ragged_lists_stay_lists():
+    given = {"words": [["a"], ["b", "c"]], "sparse": [[[0, 1]], ["a"], [1, 2]]}
+
+    found = Inputs(json_text=json.dumps(given)).read(
+        infos(words=tf.string, sparse=tf.string)
+    )
+
+    assert found["words"] == [[b"a"], [b"b", b"c"]]
+    assert found["sparse"] == [[[0, 1]], [b"a"], [1, 2]]
+
+
 def test_a_request_names_its_signature():
     request = {"signature_name": "classify", "instances": [1]}
 
@@ -212,7 +223,11 @@ def test_an_input_is_given_once(files):
         ),
         ('{"x": [{"b64": "%"}]}', {"x": "string"}, "not base64"),
         ('{"examples": [{"a": 1}]}', {"x": "int32"}, "the one string input"),
-        ('{"examples": [{"a": 1e30, "b": [9223372036854775808]}]}', {"x": "string"}, "b"),
+        (
+            '{"examples": [{"a": 1e30, "b": [9223372036854775808]}]}',
+            {"x": "string"},
+            "b",
+        ),
         ('{"examples": [{"a": {"b64": "%"}}]}', {"x": "string"}, "not base64"),
     ],
 )

@@ -4,7 +4,9 @@ import os
 import ml_dtypes
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_metagraph import cli
 from keras_metagraph.cli.outputs import write_npz
 from keras_metagraph.cli.run import Outputs
 from keras_metagraph.errors import ExportError
@@ -44,8 +46,9 @@ def test_nothing_is_replaced_unasked(tmp_path):
 
 
 def test_what_a_file_cannot_hold_is_refused(tmp_path):
+    value = np.array([b"a\x00"], dtype=object)
+
     with pytest.raises(ExportError, match="zeros"):
-        value = np.array([b"a\x00"], dtype=object)
         write_npz(str(tmp_path / "out.npz"), {"x": value}, force=False)
 
     assert os.listdir(tmp_path) == []
@@ -76,3 +79,32 @@ def test_prints_as_json_and_in_80_columns():
     assert plain["outputs"]["classes"] == [["[bold]", {"b64": "/w=="}]]
     assert plain["outputs"]["loss"] == 0.5
     assert np.shape(plain["outputs"]["scores"]) == (40, 50)
+
+
+def test_sparse_and_ragged_outputs_are_their_parts(tmp_path, capsys):
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.string, [None], "x")
+        builder = v1.saved_model.Builder(str(tmp_path / "exported"))
+        words = tf.strings.split(x)
+        outputs = {"sparse": words.to_sparse(), "ragged": words}
+        signature = v1.saved_model.build_signature_def(
+            {"x": v1.saved_model.build_tensor_info(x)},
+            {k: v1.saved_model.build_tensor_info(v) for k, v in outputs.items()},
+            "tensorflow/serving/predict",
+        )
+        signatures = {"serving_default": signature}
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+    path = str(tmp_path / "exported")
+
+    code = cli.main(["run", path, "--json", "--inputs-json", '{"x": ["a b", "c"]}'])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == {
+        "ragged.values": ["a", "b", "c"],
+        "ragged.row_splits": [0, 2, 3],
+        "sparse.indices": [[0, 0], [0, 1], [1, 0]],
+        "sparse.values": ["a", "b", "c"],
+        "sparse.dense_shape": [2, 2],
+    }

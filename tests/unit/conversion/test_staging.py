@@ -111,7 +111,7 @@ def test_a_failing_move_is_undone(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_taken_by_any_of_its_files(tmp_path):
-    fill(tmp_path, **{"model_index": "", "model_manifest": "", "model2_meta": ""})
+    fill(tmp_path, model_index="", model_manifest="", model2_meta="")
 
     found = taken(str(tmp_path / "model"), "meta_graph")
 
@@ -132,7 +132,11 @@ def test_only_what_looks_like_it_is_replaced(tmp_path):
 
     check("empty", "saved_model")
     check("file", "keras")
-    for name, kind in (("home", "saved_model"), ("home", "keras"), ("file", "saved_model")):
+    for name, kind in (
+        ("home", "saved_model"),
+        ("home", "keras"),
+        ("file", "saved_model"),
+    ):
         with pytest.raises(ExportError, match="not replaced"):
             check(name, kind)
     (tmp_path / "link").symlink_to(tmp_path / "empty")

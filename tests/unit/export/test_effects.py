@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_metagraph.export.effects import has_effect, side_effects
+from keras_metagraph.export.inline import inline_calls
 from keras_metagraph.graph.from_proto import graph_from_proto
 
 STATE = tf.Variable(1.0)
@@ -37,3 +38,12 @@ def test_a_branch_has_the_effects_of_its_functions():
         graph, _ = traced(function)
         (branch,) = (n for n in graph.nodes.values() if n.op in ("If", "StatelessIf"))
         assert has_effect(branch, graph.functions) is expected
+
+
+def test_a_call_that_was_inlined_has_the_effects_of_its_function():
+    inner = tf.function(lambda x: STATE.assign(x))
+    graph, names = traced(lambda x: (inner(x), STATE.read_value())[1])
+    inline_calls(graph)
+    assert [graph.nodes[n].op for n in side_effects(graph, names)] == [
+        "AssignVariableOp"
+    ]

@@ -66,3 +66,31 @@ def test_a_sparse_tensor_has_three_names():
     assert sparse.values_tensor_name == "x/values:0"
     assert sparse.dense_shape_tensor_name == "x/shape:0"
     assert signature.outputs["y"].coo_sparse.indices_tensor_name == "a:0"
+
+
+def test_a_ragged_tensor_has_its_spec_and_parts():
+    meta_graph_def = tf.compat.v1.MetaGraphDef()
+    spec = tf.RaggedTensorSpec([None, None, 2], tf.int32, ragged_rank=1)
+    output = TracedOutput((), ("a:0", "b:0"), spec)
+    write_signature(
+        meta_graph_def, "s", "m", {"x": NamedSpec("x", spec)}, {"y": output}
+    )
+    signature = meta_graph_def.signature_def["s"]
+    given = signature.inputs["x"].composite_tensor
+    assert [part.name for part in given.components] == [
+        "x/values:0",
+        "x/row_splits_0:0",
+    ]
+    with tf.Graph().as_default():
+        parts = [
+            tf.compat.v1.placeholder(part.dtype, part.shape, name=name)
+            for part, name in zip(
+                tf.nest.flatten(spec, expand_composites=True), "ab", strict=True
+            )
+        ]
+        value = tf.RaggedTensor.from_row_splits(*parts, validate=False)
+        theirs = tf.compat.v1.saved_model.build_tensor_info(value).composite_tensor
+    ours = signature.outputs["y"].composite_tensor
+    assert ours.components == theirs.components
+    theirs.type_spec.ClearField("num_flat_components")  # TensorFlow 1 has it not
+    assert ours.type_spec == theirs.type_spec

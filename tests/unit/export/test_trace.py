@@ -113,6 +113,24 @@ def test_what_does_not_run_in_a_graph_is_named():
     assert info.value.__cause__ is not None
 
 
+def test_text_that_was_taken_for_numbers_is_named():
+    class Words(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.lookup = layers.StringLookup(vocabulary=["a"])
+
+        def call(self, x):
+            return self.lookup(x)
+
+    model = Words()
+
+    with pytest.raises(ExportError, match="text and numbers") as caught:
+        trace_predict(model, tf.TensorSpec([None, 1], tf.float32))
+    trace_predict(model, tf.TensorSpec([None, 1], tf.string))
+
+    assert any("string_lookup" in finding for finding in caught.value.findings)
+
+
 def test_a_model_whose_call_takes_no_training_is_traced():
     class Plain(keras.Model):
         def call(self, x):

@@ -1,5 +1,9 @@
 """Signatures are called with arrays, lists and dicts, and say what does not fit."""
 
+import dataclasses
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +11,7 @@ import tensorflow as tf
 
 import keras_metagraph as kmg
 from keras_metagraph.errors import SignatureError
-from keras_metagraph.signatures.signature import Signature
+from keras_metagraph.signatures import Signature
 
 X = np.arange(6, dtype="float32").reshape(2, 3)
 
@@ -99,6 +103,17 @@ def test_bytes_are_kept_to_the_last_zero():
     assert signature([])["x"].shape == (0,)
 
 
+def test_single_values_are_arrays():
+    signature = added(
+        {"n": tf.TensorSpec([], tf.int32), "t": tf.TensorSpec([], "string")}
+    )
+
+    values = signature(3, b"a\0")
+
+    assert all(isinstance(value, np.ndarray) for value in values.values())
+    assert (values["n"].item(), values["t"].item()) == (3, b"a\0")
+
+
 def test_sparse_and_ragged_values():
     signature = added(
         {
@@ -151,3 +166,78 @@ def test_the_graph_behind_a_signature():
             (given,) = signature_def.inputs.values()
             found = session.run(signature_def.outputs[key].name, {given.name: X})
         assert found.shape[0] == 2
+
+
+def test_one_signature_under_several_keys_is_one_graph():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    signature = kmg.predict_signature(model)
+    other = kmg.predict_signature(model)
+    meta_graph_def = kmg.export_meta_graph(
+        model, signatures={"a": signature, "b": signature, "c": other}
+    )
+    a, b, c = (meta_graph_def.signature_def[key] for key in "abc")
+    assert a == b
+    assert a.outputs != c.outputs
+
+
+def test_keys_of_any_letters():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    spec = tf.TensorSpec([None, 3])
+    signatures = {
+        key: kmg.predict_signature(lambda x, n=number: {"y": n * x}, [spec])
+        for number, key in enumerate(["my key", "my/key", "my_key", "my:key", "é"])
+    }
+    meta_graph_def = kmg.export_meta_graph(model, signatures=signatures)
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(meta_graph_def.graph_def, name="")
+        for number, key in enumerate(signatures):
+            found = meta_graph_def.signature_def[key]
+            feeds = {found.inputs["x"].name: X}
+            values = session.run(found.outputs["y"].name, feeds)
+            np.testing.assert_array_equal(values, number * X)
+
+
+def test_the_key_of_a_step_is_taken():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    signatures = {"train": kmg.predict_signature(model)}
+
+    with pytest.raises(SignatureError, match="The train graph has a signature"):
+        kmg.export_meta_graph(model, signatures=signatures)
+    only = kmg.export_meta_graph(model, signatures=signatures, graphs=["predict"])
+    assert set(only.signature_def) == {"serving_default", "train"}
+
+
+def test_a_new_signature_in_the_memory_of_an_old_one_is_exported():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    old, new = (
+        kmg.classify_signature(model, from_logits=True, labels=labels)
+        for labels in (["a", "b"], ["c", "d"])
+    )
+    kmg.export_meta_graph(model, signatures={"c": old})
+    place = id(old)
+    del old
+    gc.collect()
+    others = []
+    while id(new) != place and len(others) < 100_000:
+        others.append(new)
+        new = dataclasses.replace(new)
+
+    meta_graph_def = kmg.export_meta_graph(model, signatures={"c": new})
+
+    nodes = meta_graph_def.graph_def.node
+    constants = [list(node.attr["value"].tensor.string_val) for node in nodes]
+    assert [b"c", b"d"] in constants
+
+
+def test_a_model_that_is_not_used_any_more_is_freed():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    signature = kmg.predict_signature(model)
+    kmg.export_meta_graph(model, signatures={"p": signature})
+    gone = weakref.ref(model)
+
+    del model, signature
+    gc.collect()
+
+    assert gone() is None
