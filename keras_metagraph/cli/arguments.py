@@ -88,7 +88,12 @@ def _run(commands: Any) -> None:
     )
     _tags(command, "the graph of a SavedModel that has exactly these tags")
     command.add_argument(
-        "--inputs", nargs="+", default=[], action="extend", metavar="NAME=FILE"
+        "--inputs",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="NAME=FILE",
+        help="inputs as files of NumPy",
     )
     command.add_argument("--inputs-json", metavar="JSON", help="inputs as JSON")
     command.add_argument(

@@ -49,7 +49,7 @@ class Inputs:
     def read(self, infos: Mapping[str, Any]) -> dict[str, Any]:
         """Reads what is given for the inputs of a signature.
 
-        Whether it fits their dtypes and shapes, the signature says when it is called.
+        Whether it fits, the signature says when it is called: names, dtypes, shapes.
 
         Args:
             infos: The `TensorInfo` of each input.
@@ -58,27 +58,30 @@ class Inputs:
             Arrays and nested lists by input name.
 
         Raises:
-            SignatureError: If files or JSON cannot be read, or name other inputs;
-                lists all that is wrong.
+            SignatureError: If files or JSON cannot be read; lists all that is wrong.
         """
         found: dict[str, Any] = {}
         findings: list[str] = []
         for where, key, value in self._values(infos, findings):
             if key in found:
                 findings.append(f"{where}: the input {key!r} is given twice")
-            elif key not in infos:
-                findings.append(f"{where}: unknown input {key!r}{nearest(key, infos)}")
             found[key] = value
-        if findings:
-            missing = [key for key in infos if key not in found]
-            raise SignatureError(
-                f"The inputs of the signature are {list(infos)}. What is given cannot "
-                "be read, or is for others:",
-                findings=findings
-                + ([f"nothing was read for {missing}"] if missing else []),
-                fix="see keras-metagraph run --help.",
-            )
-        return found
+        if not findings:
+            return found
+        findings += [
+            f"unknown input {key!r}{nearest(key, infos)}"
+            for key in found
+            if key not in infos
+        ]
+        missing = [key for key in infos if key not in found]
+        if missing:
+            findings.append(f"nothing was read for {missing}")
+        raise SignatureError(
+            f"The inputs of the signature are {list(infos)}. Not all that is given "
+            "can be read:",
+            findings=findings,
+            fix="see keras-metagraph run --help.",
+        )
 
     def _values(
         self, infos: Mapping[str, Any], findings: list[str]

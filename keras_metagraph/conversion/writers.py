@@ -46,9 +46,9 @@ def write(
 
 
 def asset_files(source: Source) -> dict[str, str]:
-    """The files of a SavedModel beside graph and values: paths by name, of both kinds.
+    """The files of a SavedModel beside graph and values: paths by name.
 
-    Only regular files that lie in its own directory are taken.
+    Links are not followed, so that nothing comes from outside its directory.
     """
     if source.kind != SAVED_MODEL:
         return {}
@@ -56,6 +56,7 @@ def asset_files(source: Source) -> dict[str, str]:
     paths = [
         os.path.join(directory, name)
         for folder in _ASSETS
+        if not os.path.islink(os.path.join(root, folder))
         for directory, _, names in os.walk(os.path.join(root, folder))
         for name in sorted(names)
     ]

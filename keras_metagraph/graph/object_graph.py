@@ -4,7 +4,7 @@ Keys of its checkpoint are paths through the graph of Python objects; a variable
 at the end of one, with what `tf.Variable` knew of itself.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_metagraph.graph.ir import Graph, TensorName
@@ -34,11 +34,11 @@ def trainable_variables(
     if not objects:
         return set()
     used = graph.ancestors(_fetched(meta_graph_def, graph))
-    found = {name: _object_at(objects, key) for name, key in keys.items()}
+    found = {name: object_at(objects, key) for name, key in keys.items()}
     return {
         name
-        for name, saved in found.items()
-        if saved is not None and saved.variable.trainable and name in used
+        for name, number in found.items()
+        if number is not None and objects[number].variable.trainable and name in used
     }
 
 
@@ -52,8 +52,16 @@ def _fetched(meta_graph_def: MetaGraphDef, graph: Graph) -> Iterable[str]:
     return names & graph.nodes.keys()
 
 
-def _object_at(objects: Any, key: str) -> Any:
-    """The object at the end of a key's path; None where there is no such path."""
+def object_at(objects: Sequence[Any], key: str) -> int | None:
+    """Follows a key of the checkpoint through the objects.
+
+    Args:
+        objects: The nodes of a `SavedObjectGraph`.
+        key: The key of a variable: `"layers/0/kernel/.ATTRIBUTES/VARIABLE_VALUE"`.
+
+    Returns:
+        The number of the object at the end; None where there is no such path.
+    """
     if not key.endswith(_VALUE):
         return None
     place = 0
@@ -63,4 +71,4 @@ def _object_at(objects: Any, key: str) -> Any:
         if name not in children or not 0 <= children[name] < len(objects):
             return None
         place = children[name]
-    return objects[place]
+    return place

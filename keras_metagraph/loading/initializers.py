@@ -18,6 +18,7 @@ from keras_metagraph.graph.passes.inline_calls import CALLS, inline_calls
 from keras_metagraph.graph.restore_wiring import restored_key
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.loading.custom_gradients import attach_gradients
+from keras_metagraph.loading.functions import with_function_signatures
 from keras_metagraph.loading.tree_ensembles import BOUNDARIES, PREDICT, inline_trees
 from keras_metagraph.loading.vocabularies import inline_vocabularies
 
@@ -55,7 +56,7 @@ def self_contained(meta_graph_def: Any, export: Export) -> Any:
     """Puts what TensorFlow would look up beside the graph into it.
 
     What initializers read from files becomes constants, what the object graph knows of
-    gradients becomes attributes.
+    functions and gradients becomes nodes and attributes.
 
     Args:
         meta_graph_def: A MetaGraphDef; not changed.
@@ -69,7 +70,8 @@ def self_contained(meta_graph_def: Any, export: Export) -> Any:
         CheckpointError: If the checkpoint cannot be read.
         UntrustedContentError: If an asset lies outside of the directory.
     """
-    meta_graph_def = inline_initializers(attach_gradients(meta_graph_def))
+    meta_graph_def = attach_gradients(with_function_signatures(meta_graph_def))
+    meta_graph_def = inline_initializers(meta_graph_def)
     meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
     return inline_restored_values(meta_graph_def, export.checkpoint)
 

@@ -15,7 +15,7 @@ from keras_metagraph.session.executor import SessionExecutor, cone
 
 # What tf.estimator calls the outputs of a metric.
 _METRIC, _VALUE = "metrics/", "/value"
-# What ParseExample says of the feature that is wrong (TF example_proto_fast_parsing.cc).
+# What ParseExample says of a wrong feature (TF example_proto_fast_parsing.cc).
 _FEATURE = re.compile(r"(?:Feature|Key): (.+?)(?: \(|,|\.  )")
 # The line between a trace of the stack and the name of the node.
 _REASON = re.compile(r"([^\n]+)\n\s*\[\[\{\{node")

@@ -125,8 +125,8 @@ def _inline(
         lines = lines[: node.attr["vocab_size"].i]
     delimiter = node.attr["delimiter"].s or b"\t"
     columns = [
-        _column(lines, node.attr["key_index"].i, delimiter, table, "key_dtype"),
-        _column(lines, node.attr["value_index"].i, delimiter, table, "value_dtype"),
+        _column(lines, node, "key", delimiter, table),
+        _column(lines, node, "value", delimiter, table),
     ]
     inputs = [node.input[0]]
     for column, label in zip(columns, ("keys", "values"), strict=True):
@@ -143,12 +143,14 @@ def _inline(
 
 
 def _column(
-    lines: list[bytes], index: int, delimiter: bytes, table: Any, attribute: str
+    lines: list[bytes], reader: Any, side: str, delimiter: bytes, table: Any
 ) -> Any:
     """The keys or values of a table, from the lines of its file."""
-    dtype = tf.as_dtype(table.attr[attribute].type)
+    dtype = tf.as_dtype(table.attr[f"{side}_dtype"].type)
+    index = reader.attr[f"{side}_index"].i
     if index == _LINE_NUMBER:
-        return np.arange(len(lines), dtype=dtype.as_numpy_dtype)
+        first = reader.attr["offset"].i
+        return np.arange(first, first + len(lines), dtype=dtype.as_numpy_dtype)
     texts = lines
     if index != _WHOLE_LINE:
         texts = [line.split(delimiter)[index] for line in lines]

@@ -233,18 +233,18 @@ class SessionExecutor:
         self, names: set[str], roots: Sequence[TensorName], fed: Sequence[TensorName]
     ) -> Graph:
         """The nodes to import: no variables, no fed placeholders, private tables."""
-        cut = {tensor.node for tensor in fed}
         part = self.graph.subgraph(names)
-        part = prepare_for_session(part, self._early)
-        part = private_resources(
-            part.subgraph(part.nodes.keys() - self.variables.keys()), self._scope
-        )
+        cut = {tensor.node for tensor in fed}
         for name, node in part.nodes.items():
             if any(before in cut for before in node.control_inputs):
                 controls = [n for n in node.control_inputs if n not in cut]
                 part.nodes[name] = Node(
                     name, node.op, node.inputs, controls, node.attrs, node.device
                 )
+        part = prepare_for_session(part, self._early)
+        part = private_resources(
+            part.subgraph(part.nodes.keys() - self.variables.keys()), self._scope
+        )
         for root in roots:
             if root.node in self.variables:
                 self._add_read(part, root.node)

@@ -97,15 +97,16 @@ def test_recorded_signatures_of_the_zoo(run):
 # Everything of the corpus
 
 
-def saved_models():
+def with_signatures():
     return [
         entry
         for entry in test_corpus.entries(graph_only=False)
         if entry.values[0]["kind"] == "savedmodel"
+        or "serving_signatures" in entry.values[0].get("collections", {})
     ]
 
 
-@pytest.mark.parametrize("entry", saved_models())
+@pytest.mark.parametrize("entry", with_signatures())
 def test_each_signature_of_the_corpus(corpus, tf115, entry):
     path = corpus / entry["id"]
     export = open_export(path)

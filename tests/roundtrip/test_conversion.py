@@ -417,6 +417,18 @@ def test_files_beside_the_graph_go_along(tmp_path):
     assert "assets.extra/warmup" in "\n".join(second.lost)
 
 
+def test_nothing_comes_from_outside_of_a_saved_model(tmp_path):
+    source, outside = tmp_path / "in", tmp_path / "outside"
+    shutil.copytree(MULTI, source)
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (source / "assets.extra").symlink_to(outside)
+
+    convert(source, tmp_path / "out", tags="serve")
+
+    assert not (tmp_path / "out" / "assets.extra").exists()
+
+
 class Doubled(keras.layers.Dense):
     def call(self, inputs):
         return 2.0 * super().call(inputs)

@@ -1,7 +1,6 @@
 """What `save_saved_model` writes, `load_from_meta_graph` reads, graph by graph."""
 
 import itertools
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from keras import layers
 from keras_metagraph import load_from_meta_graph, save_saved_model
 from keras_metagraph.errors import SignatureError
 from oracle import references
+from oracle.saved_models import files
 
 TAGS = ("serve", "train", "eval")
 X = {
@@ -45,14 +45,6 @@ def train(model, steps):
         logs = model.train_on_batch(inputs(), Y, return_dict=True)
         found.append(logs["loss"])
     return found
-
-
-def files(path):
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in Path(path).rglob("*")
-        if file.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

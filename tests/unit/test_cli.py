@@ -264,6 +264,24 @@ def test_a_run_that_fails_says_why(capsys, arguments, parts):
         assert part in printed.err
 
 
+def test_all_inputs_that_do_not_fit_are_said_at_once(capsys):
+    path = str(ZOO / "estimator_dnn" / "export_all")
+    request = {"age": [22.0, 3.5, 1.0], "city": [[1]], "colour": [["red"]]}
+    arguments = ["run", path, "--tags", "eval", "--inputs-json", json.dumps(request)]
+
+    assert cli.main(arguments) == 2
+
+    printed = capsys.readouterr().err
+    for part in (
+        "input 'age': has the shape [3], expected [None, 1]",
+        "input 'city': holds int, expected strings",
+        "input 'colour': unknown",
+        "input 'color': missing",
+        "input 'label': missing",
+    ):
+        assert part in printed
+
+
 def test_a_file_without_signatures_is_not_run(capsys):
     assert cli.main(["run", str(ZOO / "mlp_adam")]) == 2
     assert "keras-metagraph convert" in capsys.readouterr().err

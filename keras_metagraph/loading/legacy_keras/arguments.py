@@ -232,6 +232,8 @@ def _causal(kind: str, config: Config) -> None:
 def _multi_head(kind: str, config: Config) -> None:
     for name in ("query", "key", "value"):
         config.pop(f"{name}_shape", None)  # found anew when it is built
+    if config.pop("softmax_robust_masking", False):
+        raise ValueError("softmax_robust_masking=True, which Keras 3 has not")
 
 
 def _lookup(kind: str, config: Config) -> str | None:
@@ -246,6 +248,10 @@ def _lookup(kind: str, config: Config) -> str | None:
         config["ngrams"] = tuple(config["ngrams"])
     counts = kind == "TextVectorization" and config["output_mode"] != "int"
     return "TextVectors" if counts else None
+
+
+def _crop(kind: str, config: Config) -> None:
+    raise ValueError("a RandomCrop, which Keras 3 does not apply in prediction")
 
 
 def _output_mode(config: Config, default: str) -> None:
@@ -330,6 +336,7 @@ _OWN: dict[str, Callable[[str, Config], str | None]] = {
     "LocallyConnected2D": _local,
     "MultiHeadAttention": _multi_head,
     "RNN": _recurrent,
+    "RandomCrop": _crop,
     "SeparableConv1D": _separable,
     "SeparableConv2D": _separable,
     "SimpleRNN": _recurrent,

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.loading.legacy_keras.config import Objects
-from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
+from keras_metagraph.loading.legacy_keras.layers import AddLoss, hard_sigmoid
 from keras_metagraph.loading.legacy_keras.tensor_functions import (
     TensorFunction,
     bind,
@@ -23,6 +24,7 @@ _RECURRENT = frozenset(
     | {"SimpleRNN"}
 )
 _DEEPEST = 32
+_LOSS = "AddLoss"
 
 Place = tuple[str, int]  # a layer's name, and which of its calls
 
@@ -149,8 +151,7 @@ class _Builder:
         name = _legal(config["name"])
         if start is not None and len({id(layer) for layer in layers}) < len(layers):
             return self._finish(kind, config, start, _chain(start, layers), parts)
-        custom = self._objects.find_custom(kind)
-        make = keras.Sequential if custom is None or kind in _MODELS else custom
+        make = self._class(kind) or keras.Sequential
         model = make(layers if start is None else [start, *layers], name=name)
         shape = config.get("build_input_shape")
         if not model.built and shape:
@@ -179,7 +180,8 @@ class _Builder:
         return self._finish(kind, config, inputs, outputs, [*parts, merge, *rest])
 
     def _functional(self, kind: str, config: Mapping[str, Any]) -> Part:
-        nodes = config["layers"]
+        losses = [node for node in config["layers"] if node["class_name"] == _LOSS]
+        nodes = [node for node in config["layers"] if node not in losses]
         parts = self._parts(nodes)
         by_name = {str(nodes[place]["name"]): part for place, part in parts.items()}
         for name, part in by_name.items():
@@ -187,7 +189,24 @@ class _Builder:
         graph = _Graph(nodes, by_name, config)
         inputs = graph.tensors(config["input_layers"])
         outputs = graph.tensors(config["output_layers"])
+        if losses:
+            added = keras.tree.flatten(
+                graph.tensors([n["inbound_nodes"] for n in losses])
+            )
+            outputs = _with_losses(_single(outputs), added)
         return self._finish(kind, config, inputs, outputs, list(by_name.values()))
+
+    def _class(self, kind: str) -> Any:
+        """The caller's class of a model; None for Keras's own, and if it is missing."""
+        custom = None if kind in _MODELS else self._objects.find_custom(kind)
+        if custom is None and kind not in _MODELS:
+            warnings.warn(
+                f"The class {kind!r} of a model is not known here: a plain model of the "
+                "same layers stands in, without methods such as train_step. Pass the "
+                "class as custom_objects.",
+                stacklevel=2,
+            )
+        return custom
 
     def _finish(
         self,
@@ -198,7 +217,7 @@ class _Builder:
         parts: list[Part],
     ) -> Part:
         """Makes a functional model, of the caller's class if the file names it."""
-        custom = None if kind in _MODELS else self._objects.find_custom(kind)
+        custom = self._class(kind)
         make = keras.Model if custom is None else custom
         inputs, outputs = _single(inputs), _single(outputs)
         model = make(inputs=inputs, outputs=outputs, name=_legal(config["name"]))
@@ -304,6 +323,13 @@ class _Graph:
     def _place(self, reference: Sequence[Any]) -> Place:
         name = str(reference[0])
         return name, reference[1] - self._first.get(name, 0)
+
+
+def _with_losses(output: Any, losses: list[Any]) -> Any:
+    """An output that adds to the loss of the model when it is computed."""
+    if isinstance(output, list | dict):
+        raise ValueError("add_loss, in a model with several outputs")
+    return AddLoss()([output, *losses])
 
 
 def _makes_masks(part: Part) -> bool:

@@ -55,7 +55,7 @@ def _decode(value: Any) -> Any:
 
 def _kind(serialized: Any) -> TensorKind | None:
     """A `tf.TensorSpec`; None of other kinds, such as ragged tensors."""
-    if not isinstance(serialized, list) or len(serialized) < 2:
+    if not isinstance(serialized, list | tuple) or len(serialized) < 2:
         return None
     shape, dtype = serialized[:2]
     if not isinstance(shape, tuple) or not isinstance(dtype, str):

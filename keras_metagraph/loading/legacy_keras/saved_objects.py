@@ -76,11 +76,15 @@ class SavedObjects:
 
     def attributes(self, node: int) -> dict[str, int]:
         """The same without what saving added, and without a model's layers."""
-        return {
+        children = self.children(node)
+        found = {
             name: child
-            for name, child in self.children(node).items()
+            for name, child in children.items()
             if name not in _ADDED and not name.startswith(("layer-", "layer_with_"))
         }
+        # The states of a stateful recurrent layer stand among what saving added.
+        states = self.children(children.get("keras_api", node)).get("states")
+        return found if states is None else {**found, "states": states}
 
     def layers(self, node: int) -> list[int]:
         """The layers of a sequential or functional model, in its order."""

@@ -8,6 +8,8 @@ fills from constants of the graph, or from an asset.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_metagraph.audit.tensors import decode_tensor
 from keras_metagraph.errors import FormatError
 from keras_metagraph.formats.assets import read_asset
@@ -41,9 +43,12 @@ def with_vocabularies(
     inner = config.get("config")
     if not isinstance(inner, Mapping):
         return dict(config)
-    if str(config.get("class_name")).rpartition(">")[2] in LOOKUPS:
+    kind = str(config.get("class_name")).rpartition(">")[2]
+    if kind in LOOKUPS:
         tokens = _tokens(node, inner, objects, assets)
         return {**config, "config": {**inner, **tokens}}
+    if kind == "Discretization":
+        return {**config, "config": _with_boundaries(inner, node, objects)}
     layers = inner.get("layers")
     if not isinstance(layers, list):
         return dict(config)
@@ -57,6 +62,27 @@ def with_vocabularies(
         for layer in layers
     ]
     return {**config, "config": {**inner, "layers": renewed}}
+
+
+def _with_boundaries(
+    config: Mapping[str, Any], node: int, objects: SavedObjects
+) -> dict[str, Any]:
+    """The config of a layer that sorts numbers into bins, with the ends of these.
+
+    Those that `adapt` found are computed from a summary of the data, as Keras 2 does it
+    (`get_bin_boundaries` in `layers/preprocessing/discretization.py` of Keras 2.15).
+    """
+    summary = objects.children(node).get("summary")
+    if config.get("bin_boundaries") is not None or summary is None:
+        return dict(config)
+    ends, weights = objects.value(summary)
+    count = int(config.get("num_bins") or config.get("bins") or 0)
+    if ends.size >= count > 0:
+        passed = weights.cumsum() / weights.sum()
+        shares = 1 / count + np.arange(0.0, 1.0, 1 / count)
+        ends = np.interp(shares, passed, ends).astype("float32")
+    kept = {key: config[key] for key in config if key not in ("num_bins", "bins")}
+    return {**kept, "bin_boundaries": [float(end) for end in ends[:-1]]}
 
 
 def _name(layer: Mapping[str, Any]) -> str:

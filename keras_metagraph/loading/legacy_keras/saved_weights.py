@@ -145,9 +145,10 @@ def _layers(
     ]
     named = {_within(layer).name: layer for layer in layers}
     names = [objects.keras[node].name.replace("/", "_") for node in saved]
-    if named.keys() >= set(names):
+    unknown = [n for name, n in zip(names, saved, strict=True) if name not in named]
+    if not any(_variables_under(objects, node) for node in unknown):
         for name, node in zip(names, saved, strict=True):
-            yield named[name], node
+            yield named.get(name), node
     elif len(layers) == len(saved):
         # A model that a class of the caller made: its layers have new names.
         yield from zip(layers, saved, strict=True)

@@ -66,7 +66,9 @@ def test_a_table_is_filled_by_its_initializer():
     )
     spec = tf.TensorSpec([None, 2], tf.string)
     graph, captured, _, _ = bound(table.lookup, spec)
-    assert captured.table_initializers == ["own/table/LookupTableImportV2"]
+    (table,) = captured.tables
+    assert table.initializer == "own/table/LookupTableImportV2"
+    assert table.file is None
     assert graph.nodes["own/table"].op == "HashTableV2"
     keys = tf.make_ndarray(graph.nodes["own/table/keys"].attrs["value"].tensor)
     assert sorted(keys.tolist()) == [b"a", b"b"]
@@ -80,7 +82,7 @@ def test_a_table_that_is_used_inside_of_a_branch_is_found():
     _, captured, _, _ = bound(
         lambda x: tf.cond(tf.size(x) > 1, lambda: table.lookup(x), lambda: x), spec
     )
-    assert len(captured.table_initializers) == 1
+    assert len(captured.tables) == 1
 
 
 def test_a_table_that_the_graph_changes_is_mutable():

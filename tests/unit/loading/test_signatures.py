@@ -429,3 +429,84 @@ def test_table_of_a_file_that_is_no_asset_is_refused(tmp_path):
     (path / "saved_model.pb").write_bytes(proto.SerializeToString())
     with pytest.raises(UntrustedContentError):
         find(path)
+
+
+def test_functions_are_signatures_where_there_are_none(tmp_path):
+    module = tf.Module()
+    module.weight = tf.Variable([2.0, 3.0])
+    module.table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(["cat", "dog"], [1, 2]), 0
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    def call(x):
+        return {"sum": tf.reduce_sum(x * module.weight, 1), "double": 2.0 * x}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+    def other(x):  # TensorFlow makes a signature of a function that is the only one
+        return x + 1.0
+
+    @tf.function
+    def find(word):
+        return module.table.lookup(word), tf.strings.length(word)
+
+    find.get_concrete_function(tf.TensorSpec([None], tf.string))
+    find.get_concrete_function(tf.TensorSpec([], tf.string))
+    module.call, module.find, module.other = call, find, other
+    tf.saved_model.save(module, str(tmp_path / "export"))
+    model = load_from_meta_graph(tmp_path / "export")
+    signatures = model.meta_graph.signatures
+    assert sorted(signatures) == ["call", "find", "find_1", "other"]
+    expected = {"sum": [8.0], "double": [[2.0, 4.0]]}
+    outputs = signatures["call"]([[1.0, 2.0]])
+    assert {key: value.tolist() for key, value in outputs.items()} == expected
+    found = signatures["find"](["dog", "horse"])
+    assert {key: value.tolist() for key, value in found.items()} == {
+        "output_0": [2, 0],
+        "output_1": [3, 5],
+    }
+    assert signatures["find_1"]("cat")["output_0"] == 1
+    assert [weight.name for weight in model.trainable_weights] == ["Variable"]
+
+
+def test_tables_that_lie_in_functions(tmp_path):
+    """What TensorFlow 2 makes of a TensorFlow 1 module when it saves it again."""
+    words = tmp_path / "words.txt"
+    words.write_text("cat\ndog\n")
+
+    def build():
+        given = v1.placeholder(tf.string, [None], "word")
+        initializer = tf.lookup.TextFileInitializer(
+            str(words),
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        found = v1.lookup.StaticHashTable(initializer, -1).lookup(given)
+        return signature({"word": given}, {"id": found})
+
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        definition = build()
+        builder = v1.saved_model.Builder(str(tmp_path / "first"))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": definition},
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+        builder.save()
+    module = tf.Module()
+    module.inner = tf.saved_model.load(str(tmp_path / "first"))
+    for name in ("second", "third"):
+        tf.saved_model.save(
+            module, str(tmp_path / name), signatures=dict(module.inner.signatures)
+        )
+    words.unlink()
+    lines = tmp_path / "third" / "assets" / "words.txt"
+    lines.write_text("horse\ncow\ndog\n")
+    # Both have tables of the same name, and contents of their own.
+    assert find(tmp_path / "second") == [1, -1]
+    assert find(tmp_path / "third") == [2, 1]
+    assert find(tmp_path / "second") == [1, -1]

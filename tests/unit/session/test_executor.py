@@ -133,6 +133,16 @@ def test_variable_itself_is_fetched_as_its_value():
     Case(lambda: variable("w", [1.0, 2.0])).assert_same("w:0")
 
 
+def test_update_that_waits_for_a_fed_placeholder():
+    def build():
+        x = v1.placeholder(tf.float32, [None], "x")
+        total = variable("total", 0.0)
+        with tf.control_dependencies([x]):
+            v1.assign_add(total, 1.0, name="update")
+
+    Case(build).assert_same("update:0", {"x:0": [1.0, 2.0]})
+
+
 def test_tables_of_two_graphs_with_the_same_names_stay_apart():
     def table_of(word):
         def build():
