@@ -2,18 +2,17 @@
 
 import dataclasses
 import os
-import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import text_format
 
-from keras_metagraph.checkpoint.durable import write_bytes
+from keras_metagraph.checkpoint.durable import replaced_file, write_bytes
 from keras_metagraph.checkpoint.names import STATE_FILE, meta_path, step_prefix
 from keras_metagraph.checkpoint.snapshot import read_value, take_snapshot
 from keras_metagraph.checkpoint.write import write_checkpoint
-from keras_metagraph.errors import ExportError, SignatureError
+from keras_metagraph.errors import SignatureError
 from keras_metagraph.export.assemble import Exported, finish
 from keras_metagraph.export.cache import cached_meta_graph, last_export
 from keras_metagraph.export.checkpoint_values import checkpoint_values
@@ -341,17 +340,6 @@ def _write_graph(path: str, content: bytes, values: Mapping[str, Any] | None) ->
 
 def _write_file(path: str, content: bytes) -> None:
     """Writes a file at once; one that was there is replaced."""
-    directory, base = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(directory, f".{base}.tmp-{secrets.token_hex(4)}")
-    try:
-        os.makedirs(directory, exist_ok=True)
+    with replaced_file(path) as temporary:
+        os.makedirs(os.path.dirname(temporary), exist_ok=True)
         write_bytes(temporary, content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ExportError(
-            f"Writing {path!r} failed: {error}",
-            fix="free space or permissions where the message says so.",
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

@@ -1,11 +1,16 @@
 """Files that survive a crash: written once, forced to the disk, then put in place."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
+from collections.abc import Iterator
+
+from keras_metagraph.errors import ExportError
 
 _CHUNK_BYTES = 4 << 20
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -72,6 +77,34 @@ def write_bytes(path: str, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replaced_file(path: str) -> Iterator[str]:
+    """Writes a file at once or not at all; one that was there is replaced.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The path of a file beside it, to be written in the block.
+
+    Raises:
+        ExportError: If it cannot be written.
+    """
+    directory, base = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(directory, f".{base}.tmp-{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ExportError(
+            f"Writing {path!r} failed: {error}",
+            fix="free space or permissions where the message says so.",
+        ) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def record_and_sync(path: str) -> FileRecord:

@@ -1,14 +1,13 @@
 """Writes the outputs of `keras-metagraph run`."""
 
-import contextlib
 import os
-import secrets
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_metagraph.checkpoint.durable import replaced_file
 from keras_metagraph.errors import ExportError
 
 
@@ -37,22 +36,11 @@ def write_npz(path: str, arrays: Mapping[str, Any], *, force: bool) -> None:
     """
     plain = {name: _plain(name, value) for name, value in arrays.items()}
     refuse_existing(path, force=force)
-    temporary = f"{path}.tmp-{secrets.token_hex(4)}"
-    try:
-        # Not numpy.savez, to which names such as "file" mean something else.
-        with zipfile.ZipFile(temporary, "x") as archive:
-            for name, value in plain.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, value, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ExportError(
-            f"Writing {path!r} failed: {error}",
-            fix="free space or permissions where the message says so.",
-        ) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    # Not numpy.savez, to which names such as "file" mean something else.
+    with replaced_file(path) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        for name, value in plain.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, value, allow_pickle=False)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -201,8 +201,12 @@ def trace_signatures(
 
     Raises:
         ExportError: If a function cannot be traced.
-        SignatureError: If a signature has the key of a step.
+        SignatureError: If a signature has no key, or that of a step.
     """
+    if callable(signatures.get("")):
+        raise SignatureError(
+            "A signature has the empty key.", fix='give it a key, such as "predict".'
+        )
     taken = [key for key in steps if callable(signatures.get(key))]
     if taken:
         raise SignatureError(

@@ -62,7 +62,8 @@ def predict_signature(
         kmg.save_meta_graph(model, "run/model", signatures=signatures)
         ```
     """
-    found = as_target(_with_outputs(target, outputs), inputs)
+    _check_names(outputs)
+    found = as_target(*_part(target, inputs, outputs))
     select = _selection(found, outputs)
     if examples is None or examples is False:
         return Signature(
@@ -208,14 +209,55 @@ def _explanation(parser: Any, key: str) -> Any:
     return lambda tensors: wrong_features(features, tensors[key].numpy())
 
 
-def _with_outputs(target: Any, outputs: Any) -> Any:
-    """A functional model to other tensors of the same one, where they are asked for."""
-    if not isinstance(outputs, Mapping) or not isinstance(target, keras.Model):
-        return target
-    if not any(isinstance(value, keras.KerasTensor) for value in outputs.values()):
-        return target
-    inner = keras.Model(target.input, dict(outputs), name=target.name)
-    return inner
+def _check_names(outputs: Any) -> None:
+    """Refuses outputs that do not say how they are called."""
+    given = [outputs] if isinstance(outputs, str) or outputs is None else outputs
+    if isinstance(given, keras.KerasTensor) or not all(
+        isinstance(name, str | None) for name in given
+    ):
+        raise SignatureError(
+            f"outputs are names. Received: outputs={outputs!r}",
+            fix="pass names in the order of the outputs, or a dict from names to "
+            "output keys or tensors.",
+        )
+
+
+def _part(target: Any, inputs: Any, outputs: Any) -> tuple[Any, Any]:
+    """The part of a functional model between tensors, where these are asked for.
+
+    Returns:
+        The part, or else the target itself; and what it takes.
+
+    Raises:
+        SignatureError: If there is no such part.
+    """
+    if not isinstance(target, keras.Model) or not getattr(target, "inputs", None):
+        return target, inputs
+    ends = _tensors(outputs)
+    starts = _tensors(inputs)
+    own = {id(tensor) for tensor in target.inputs}
+    if not ends and {id(tensor) for tensor in starts.values()} <= own:
+        return target, inputs
+    only = isinstance(target, keras.Sequential)
+    try:
+        part = keras.Model(
+            list(starts.values()) or (target.inputs[0] if only else target.input),
+            dict(outputs) if ends else target.outputs[0] if only else target.output,
+            name=target.name,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SignatureError(
+            f"No part of the model {target.name!r} leads from these inputs to these "
+            f"outputs: {error}",
+            fix="pass its tensors: {'x': model.inputs[0]}, {'y': layer.output}.",
+        ) from error
+    return part, dict(zip(starts, part.inputs, strict=True)) if starts else inputs
+
+
+def _tensors(named: Any) -> dict[str, Any]:
+    """The symbolic tensors of an argument that may have some, by key."""
+    values = named if isinstance(named, Mapping) else {}
+    return {k: v for k, v in values.items() if isinstance(v, keras.KerasTensor)}
 
 
 def _selection(found: Target, outputs: Any) -> Head:

@@ -1,10 +1,11 @@
 """Methods of a model that are signatures of it: the decorator, and who finds them."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from keras_metagraph.errors import SignatureError
+from keras_metagraph.errors import SignatureError, nearest
 from keras_metagraph.export.signatures import CLASSIFY, PREDICT, REGRESS
 from keras_metagraph.signatures.api import (
     classify_signature,
@@ -31,16 +32,41 @@ class _Declaration:
 
     def of(self, model: Any, attribute: str) -> Signature:
         """The signature of a model's method."""
-        function = getattr(model, attribute)
-        method_name = _METHODS.get(self.method, self.method)
-        make: Callable[..., Signature] = _MAKERS.get(method_name, predict_signature)
-        made = make(function, self.inputs, **self.options)
+        made = self.maker(getattr(model, attribute), self.inputs, **self.options)
         return dataclasses.replace(
-            made,
-            method_name=method_name,
-            name=self.name or attribute,
-            model=model,
+            made, method_name=self.method_name, name=self.key(attribute), model=model
         )
+
+    def key(self, attribute: str) -> str:
+        """The key of the signature: that of the method, unless there is another."""
+        return attribute if self.name is None else self.name
+
+    @property
+    def method_name(self) -> str:
+        return _METHODS.get(self.method, self.method)
+
+    @property
+    def maker(self) -> Callable[..., Signature]:
+        return _MAKERS.get(self.method_name, predict_signature)
+
+    def findings(self) -> list[str]:
+        """What no model can make a signature of."""
+        found = []
+        if isinstance(self.inputs, str):
+            found.append(f"inputs={self.inputs!r} is a text: its key is name=")
+        if "/" not in self.method_name:
+            close = nearest(self.method, _METHODS)
+            found.append(
+                f"method={self.method!r} is none of {list(_METHODS)}, and no full "
+                f"name{close}"
+            )
+        known = inspect.signature(self.maker).parameters
+        found += [
+            f"{name}= is not known to {self.maker.__name__}{nearest(name, known)}"
+            for name in self.options
+            if name not in known
+        ]
+        return found
 
 
 _MAKERS: Mapping[str, Callable[..., Signature]] = {
@@ -68,12 +94,15 @@ def signature(
             a `tf.function` with an input signature.
         name: Key of the signature; the method's name by default.
         method: `"predict"`, `"classify"`, `"regress"`, or the full method name of
-            another kind.
+            another kind, such as `"my/own/method"`.
         **options: Further arguments of `predict_signature`, `classify_signature` or
             `regress_signature`.
 
     Returns:
         What declares the method it is given.
+
+    Raises:
+        SignatureError: If arguments are of no use; lists all of them.
 
     Example:
         ```python
@@ -83,7 +112,17 @@ def signature(
                 return {"embedding": self.encoder(x)}
         ```
     """
+    if inspect.isroutine(inputs) or hasattr(inputs, "get_concrete_function"):
+        bare: Callable[[MethodT], MethodT] = signature()(inputs)
+        return bare  # `@signature`, without arguments
     declaration = _Declaration(inputs, name, method, options)
+    findings = declaration.findings()
+    if findings:
+        raise SignatureError(
+            "These are no arguments of a signature:",
+            findings=findings,
+            fix='decorate with @kmg.signature(specs, name="key", method="classify").',
+        )
 
     def declare(function: MethodT) -> MethodT:
         setattr(function, _DECLARATION, declaration)
@@ -112,7 +151,7 @@ def declared_signatures(model: Any) -> dict[str, Signature]:
     found: dict[str, Signature] = {}
     findings: list[str] = []
     for attribute, declaration in _declarations(type(model)).items():
-        key = declaration.name or attribute
+        key = declaration.key(attribute)
         if owners.setdefault(key, attribute) != attribute:
             findings.append(f"{owners[key]!r} and {attribute!r} both declare {key!r}")
             continue
@@ -137,7 +176,11 @@ def _declarations(kind: type) -> dict[str, _Declaration]:
     found: dict[str, _Declaration] = {}
     for base in reversed(kind.__mro__):
         for attribute, value in vars(base).items():
-            declaration = getattr(value, _DECLARATION, None)
+            # A static method does not have what its function has.
+            function = getattr(value, "__func__", None)
+            declaration = getattr(value, _DECLARATION, None) or getattr(
+                function, _DECLARATION, None
+            )
             if isinstance(declaration, _Declaration):
                 found[attribute] = declaration
     return found

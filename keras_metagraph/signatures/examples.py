@@ -19,6 +19,13 @@ _STRING_LAYERS = (
     keras.layers.TextVectorization,
 )
 _INTEGER_LAYERS = (keras.layers.CategoryEncoding, keras.layers.IntegerLookup)
+_FEATURES = (
+    tf.io.FixedLenFeature,
+    tf.io.FixedLenSequenceFeature,
+    tf.io.RaggedFeature,
+    tf.io.SparseFeature,
+    tf.io.VarLenFeature,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +159,8 @@ def _of_features(
         elif isinstance(feature, EncodedImage):
             steps[key] = feature.decoder(spec)
             feature = feature.feature
+        elif key in given:
+            feature = _misfit(feature, spec) or feature
         if isinstance(feature, str):
             findings.append(f"input {key!r} {feature}")
         features[names[key]] = feature
@@ -177,6 +186,22 @@ def _automatic(spec: Any) -> Any:
     if EncodedImage.suits(spec):
         return EncodedImage()
     return _plain(spec)
+
+
+def _misfit(feature: Any, spec: Any) -> str | None:
+    """Why a given feature cannot become what a spec asks for."""
+    if not isinstance(feature, _FEATURES):
+        return f"is given {feature!r}, which is no feature of tf.io"
+    stored, dtype = tf.as_dtype(feature.dtype), tf.as_dtype(spec.dtype)
+    if (stored == tf.string) != (dtype == tf.string):
+        return f"has dtype {dtype.name}, and its feature {stored.name}"
+    dims = tf.TensorShape(spec.shape)[1:]
+    if not isinstance(feature, tf.io.FixedLenFeature) or not dims.is_fully_defined():
+        return None
+    found = tf.TensorShape(feature.shape)
+    if found.num_elements() != dims.num_elements():
+        return f"takes {dims.as_list()} an example, and its feature {found.as_list()}"
+    return None
 
 
 def _plain(spec: Any) -> Any:
@@ -244,13 +269,16 @@ def fit(value: Any, spec: Any) -> Any:
 
 
 def _dense(value: Any, dims: tf.TensorShape) -> Any:
-    """A dense tensor whose rows have some shape."""
+    """A dense tensor whose rows have some shape; shorter ones are filled up."""
+    known = dims.is_fully_defined()
+    if isinstance(value, tf.RaggedTensor):
+        value = value.to_sparse() if known else value.to_tensor()
     if isinstance(value, tf.SparseTensor):
-        value = tf.sparse.to_dense(value)
-    elif isinstance(value, tf.RaggedTensor):
-        value = value.to_tensor()
-    if dims.is_fully_defined() and not value.shape[1:].is_compatible_with(dims):
-        value = tf.reshape(value, [-1, *dims])
+        if known and value.shape.rank == 2:
+            value = _with_columns(value, [dims.num_elements()])
+        value = tf.sparse.to_dense(value)  # refuses values beyond the last column
+    if known and not value.shape[1:].is_compatible_with(dims):
+        value = tf.reshape(value, [tf.shape(value)[0], *dims])
     return value
 
 
@@ -269,7 +297,10 @@ def _sparse(value: Any, spec: Any) -> Any:
     elif not isinstance(value, tf.SparseTensor):
         value = tf.sparse.from_dense(value)
     dims = tf.TensorShape(spec.shape)[1:]
-    if not dims.is_fully_defined():
-        return value
-    shape = tf.concat([value.dense_shape[:1], tf.constant(dims.as_list(), tf.int64)], 0)
+    return _with_columns(value, dims.as_list()) if dims.is_fully_defined() else value
+
+
+def _with_columns(value: Any, dims: list[int]) -> Any:
+    """A sparse tensor whose rows have some shape."""
+    shape = tf.concat([value.dense_shape[:1], tf.constant(dims, tf.int64)], 0)
     return tf.SparseTensor(value.indices, value.values, shape)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_metagraph.errors import SignatureError
+from keras_metagraph.errors import MetaGraphError, SignatureError
 from keras_metagraph.signatures.graph import graph_of
 from keras_metagraph.signatures.values import bind_values
 
@@ -61,11 +61,13 @@ class Signature:
 
         Raises:
             SignatureError: If inputs are missing, unknown, or of another dtype or
-                shape, or if an example lacks a feature or has it in another type.
+                shape, or if an example lacks a feature or has it in another type; or
+                if the function cannot be traced.
         """
         tensors = bind_values(self.name, self.inputs, values, keyed)
+        function = self._graph_function
         try:
-            outputs = self._graph_function(*tensors.values())
+            outputs = function(*tensors.values())
         except _CAUSES as error:
             raise self._failure(error, tensors) from error
         return {key: _array(value) for key, value in outputs.items()}
@@ -97,7 +99,19 @@ class Signature:
             return dict(self.function(**dict(zip(keys, tensors, strict=True))))
 
         specs = tuple(self.inputs.values())
-        return tf.function(by_key, input_signature=specs, autograph=False)
+        function = tf.function(by_key, input_signature=specs, autograph=False)
+        try:
+            function.get_concrete_function()
+        except MetaGraphError:
+            raise
+        except Exception as error:  # The user's own code runs here.
+            raise SignatureError(
+                f"The signature {self.name!r} cannot be traced: "
+                f"{type(error).__name__}: {error}",
+                fix="make it run in a tf.function, on what it says that it takes: "
+                f"{dict(self.inputs)}.",
+            ) from error
+        return function
 
     def _failure(self, error: Exception, tensors: Mapping[str, Any]) -> SignatureError:
         """The error of a run, in words of the signature."""

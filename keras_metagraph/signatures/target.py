@@ -15,6 +15,15 @@ from keras_metagraph.export.specs import input_specs, structure_paths, to_spec
 from keras_metagraph.export.trace import inference_call
 from keras_metagraph.export.tracing import check_model
 
+# Methods of Keras that run a graph from Python, batch by batch.
+_LOOPS = (
+    "evaluate",
+    "fit",
+    "predict",
+    "predict_on_batch",
+    "test_on_batch",
+    "train_on_batch",
+)
 _VARIABLE_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -92,7 +101,19 @@ def as_target(target: Any, inputs: Any = None) -> Target:
             f"A signature is made of a keras.Model or a function. Received: {target!r}",
             fix="pass the model, one of its methods, or a function on tensors.",
         )
+    _refuse_loop(target)
     return _of_function(target, inputs)
+
+
+def _refuse_loop(function: Any) -> None:
+    """Refuses what takes arrays, and is in no graph."""
+    method = getattr(function, "__func__", None)
+    loops = [getattr(keras.Model, name) for name in _LOOPS]
+    if method is not None and method in loops:
+        raise SignatureError(
+            f"Keras runs {function.__name__!r} in Python, and it has no graph.",
+            fix="pass the model itself, or its predict_step with specs.",
+        )
 
 
 def _of_model(model: Any, inputs: Any) -> Target:
@@ -123,9 +144,19 @@ def _new_keys(model: Any, inputs: Any) -> list[str] | None:
         return None
     keys = {id(tensor): key for key, tensor in inputs.items()}
     own = tf.nest.flatten(model.input) if len(model.inputs) > 1 else model.inputs
-    if set(keys) != {id(tensor) for tensor in own}:
-        return None
-    return [keys[id(tensor)] for tensor in own]
+    if set(keys) == {id(tensor) for tensor in own}:
+        return [keys[id(tensor)] for tensor in own]
+    names = [tensor.name for tensor in own]
+    by_key = not isinstance(model, keras.Sequential) and isinstance(
+        model.input, Mapping
+    )
+    if not by_key and set(inputs) != set(names):
+        raise SignatureError(
+            f"The model {model.name!r} has the inputs {names}. Received: "
+            f"inputs={dict(inputs)}",
+            fix="for new keys pass its own tensors, {'x': model.inputs[0]}.",
+        )
+    return None
 
 
 def _of_function(function: Any, inputs: Any) -> Target:
@@ -203,6 +234,11 @@ def _arguments(function: Any, name: str, inputs: Any) -> Iterator[_Argument]:
             fix="pass inputs=[tf.TensorSpec([None, 3], tf.float32)], one entry an "
             "argument.",
         )
+    if any(isinstance(leaf, str) for leaf in tf.nest.flatten(inputs)):
+        raise SignatureError(
+            f"What {name!r} takes are specs, and no texts. Received: inputs={inputs!r}",
+            fix="pass tf.TensorSpec([None], tf.string) for texts.",
+        )
     parameters = _parameters(function)
     if isinstance(inputs, Mapping) and set(inputs) <= set(parameters):
         for key, structure in inputs.items():
@@ -219,6 +255,8 @@ def _arguments(function: Any, name: str, inputs: Any) -> Iterator[_Argument]:
 
 def _parameters(function: Any) -> list[str]:
     """Names of the parameters that a function lists."""
+    if isinstance(function, keras.layers.Layer):
+        function = function.call  # it lists none itself
     python = getattr(function, "python_function", None)
     try:
         found = inspect.signature(function if python is None else python).parameters

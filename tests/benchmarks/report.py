@@ -85,6 +85,20 @@ def flush(folder: Path) -> float:
     return time.perf_counter() - start
 
 
+def time_of_writing(megabytes: float, parent: Path) -> Series:
+    """How long it takes to write and sync so much with nothing around it."""
+    data = os.urandom(1_000_000)
+
+    def write() -> None:
+        with (folder / "data").open("wb", buffering=0) as file:
+            for _ in range(round(megabytes)):
+                file.write(data)
+            os.fsync(file.fileno())
+
+    with scratch(str(parent)) as folder:
+        return Series([timed(write)[0]])
+
+
 @contextmanager
 def scratch(parent: str | None) -> Iterator[Path]:
     """A directory that is gone afterwards."""

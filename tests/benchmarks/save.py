@@ -140,16 +140,7 @@ def measure_warm(name: str, quick: bool, way: str, parent: Path) -> Measured:
 
 def measure_floor(megabytes: float, parent: Path) -> Measured:
     """Writes as many bytes with nothing around it."""
-    data = os.urandom(1_000_000)
-
-    def write() -> None:
-        with (folder / "data").open("wb", buffering=0) as file:
-            for _ in range(round(megabytes)):
-                file.write(data)
-            os.fsync(file.fileno())
-
-    with report.scratch(str(parent)) as folder:
-        taken = report.Series([report.timed(write)[0]])
+    taken = report.time_of_writing(megabytes, parent)
     return Measured(taken, taken, taken, megabytes)
 
 

@@ -76,21 +76,6 @@ def measure_warm(name: str, quick: bool, way: str, parent: Path) -> Measured:
     return measure(name, quick, way, parent)
 
 
-def measure_floor(megabytes: float, parent: Path) -> Measured:
-    """Writes as many bytes with nothing around it."""
-    with report.scratch(str(parent)) as folder:
-        taken = report.Series([report.timed(lambda: _write(folder, megabytes))[0]])
-    return Measured(taken, taken, megabytes)
-
-
-def _write(folder: Path, megabytes: float) -> None:
-    data = os.urandom(1_000_000)
-    with (folder / "data").open("wb", buffering=0) as file:
-        for _ in range(round(megabytes)):
-            file.write(data)
-        os.fsync(file.fileno())
-
-
 def main() -> None:
     """See above."""
     given = report.arguments(__doc__.splitlines()[0])
@@ -106,7 +91,8 @@ def main() -> None:
                         )
                     )
                 size = results[_SERVE].megabytes
-                results[_FLOOR].add(measure_floor(size, parent))
+                taken = report.time_of_writing(size, parent)
+                results[_FLOOR].add(Measured(taken, taken, size))
             report.table(
                 f"SavedModels of {subject.name}, compiled with Adam",
                 ["", "first", "first, on disk", "MB"],

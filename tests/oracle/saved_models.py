@@ -1,12 +1,38 @@
-"""What lies in the directory of a SavedModel."""
+"""Small models to write SavedModels of, and what lies in the directory of one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
+from keras import layers
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 _RESTORED = "save/RestoreV2/tensor_names"
+
+
+def mlp(compiled: bool = True, **arguments: Any) -> keras.Model:
+    """A perceptron, with its optimizer built if it is compiled."""
+    model = keras.Sequential(
+        [
+            keras.Input((3,), name="x"),
+            layers.Dense(4, activation="relu"),
+            layers.Dense(2),
+        ],
+        **arguments,
+    )
+    if compiled:
+        model.compile("adam", "mse", metrics=["mae"])
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def words(vocabulary: Sequence[str] = ("red", "blue"), **arguments: Any) -> keras.Model:
+    """A model that looks words up."""
+    word = keras.Input((), dtype="string", name="word")
+    ids = layers.StringLookup(vocabulary=list(vocabulary), **arguments)(word)
+    return keras.Model(word, layers.Embedding(5, 2)(ids))
 
 
 def read(path: str | Path) -> dict[tuple[str, ...], Any]:

@@ -397,40 +397,6 @@ class CosineMerge(keras.layers.Layer):
 
 
 @_register
-class AddLoss(keras.layers.Layer):
-    """Adds tensors of a model to its loss (`Model.add_loss` of Keras 2).
-
-    Keras 3 keeps the layers between inputs and outputs only, so that this one passes
-    an output on.
-
-    Args:
-        **kwargs: As for any layer.
-
-    Example:
-        >>> AddLoss()([output, keras.ops.mean(hidden)])
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs: Any) -> Any:
-        """Adds all but the first of a list, which is returned."""
-        output, *losses = inputs
-        for loss in losses:
-            self.add_loss(loss)
-        return output
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """The mask of the output."""
-        return mask[0] if isinstance(mask, list | tuple) else mask
-
-    def compute_output_spec(self, inputs: Any) -> Any:
-        """That of the output."""
-        return keras.KerasTensor(inputs[0].shape, inputs[0].dtype)
-
-
-@_register
 class TextVectors(keras.layers.TextVectorization):
     """`TextVectorization` of counts and the like, for one text in each row.
 

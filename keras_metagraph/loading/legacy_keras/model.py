@@ -10,13 +10,13 @@ import keras
 
 from keras_metagraph.errors import FormatError
 from keras_metagraph.loading.legacy_keras.config import Objects
-from keras_metagraph.loading.legacy_keras.layers import AddLoss, hard_sigmoid
+from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
 from keras_metagraph.loading.legacy_keras.tensor_functions import (
     TensorFunction,
     bind,
     is_reference,
 )
-from keras_metagraph.loading.legacy_keras.wrappers import FromState
+from keras_metagraph.loading.legacy_keras.wrappers import AddLoss, FromState
 
 _MODELS = frozenset({"Functional", "Model", "Network", "Sequential", "Container"})
 _RECURRENT = frozenset(
@@ -190,9 +190,8 @@ class _Builder:
         inputs = graph.tensors(config["input_layers"])
         outputs = graph.tensors(config["output_layers"])
         if losses:
-            added = keras.tree.flatten(
-                graph.tensors([n["inbound_nodes"] for n in losses])
-            )
+            calls = [node["inbound_nodes"] for node in losses]
+            added = keras.tree.flatten(graph.tensors(calls))
             outputs = _with_losses(_single(outputs), added)
         return self._finish(kind, config, inputs, outputs, list(by_name.values()))
 
@@ -201,9 +200,9 @@ class _Builder:
         custom = None if kind in _MODELS else self._objects.find_custom(kind)
         if custom is None and kind not in _MODELS:
             warnings.warn(
-                f"The class {kind!r} of a model is not known here: a plain model of the "
-                "same layers stands in, without methods such as train_step. Pass the "
-                "class as custom_objects.",
+                f"The class {kind!r} of a model is not known here: a plain model of "
+                "the same layers stands in, without methods such as train_step. Pass "
+                "the class as custom_objects.",
                 stacklevel=2,
             )
         return custom
@@ -328,7 +327,8 @@ class _Graph:
 def _with_losses(output: Any, losses: list[Any]) -> Any:
     """An output that adds to the loss of the model when it is computed."""
     if isinstance(output, list | dict):
-        raise ValueError("add_loss, in a model with several outputs")
+        problem = "add_loss, in a model with several outputs"
+        raise ValueError(problem)  # noqa: TRY004, as for all that does not fit
     return AddLoss()([output, *losses])
 
 

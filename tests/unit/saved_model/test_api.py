@@ -6,27 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 
 from keras_metagraph import errors, save_saved_model, simple_save
-from oracle.saved_models import files, keys, read
+from oracle.saved_models import files, keys, mlp, read
 
 X = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
-
-
-def mlp(compiled=True, **arguments):
-    model = keras.Sequential(
-        [
-            keras.Input((3,), name="x"),
-            layers.Dense(4, activation="relu"),
-            layers.Dense(2),
-        ],
-        **arguments,
-    )
-    if compiled:
-        model.compile("adam", "mse", metrics=["mae"])
-        model.optimizer.build(model.trainable_variables)
-    return model
 
 
 class TestRefusals:

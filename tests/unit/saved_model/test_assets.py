@@ -11,31 +11,10 @@ from keras import layers
 from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef
 
 from keras_metagraph import errors, save_saved_model
-from oracle.saved_models import collection, files, read
+from oracle.saved_models import collection, files, mlp, read, words
 
 TAGS = ("serve", "train", "eval")
 MAE = ("mean_absolute_error/total", "mean_absolute_error/count")
-
-
-def mlp(compiled=True, **arguments):
-    model = keras.Sequential(
-        [
-            keras.Input((3,), name="x"),
-            layers.Dense(4, activation="relu"),
-            layers.Dense(2),
-        ],
-        **arguments,
-    )
-    if compiled:
-        model.compile("adam", "mse", metrics=["mae"])
-        model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def words(vocabulary=("red", "blue"), **arguments):
-    word = keras.Input((), dtype="string", name="word")
-    ids = layers.StringLookup(vocabulary=list(vocabulary), **arguments)(word)
-    return keras.Model(word, layers.Embedding(5, 2)(ids))
 
 
 class TestAssets:

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
 from keras_metagraph import save_saved_model
 from oracle.references import FIXTURES
-from oracle.saved_models import read
+from oracle.saved_models import mlp, read
 
 X = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
 Y = np.random.default_rng(2).normal(size=(8, 2)).astype("float32")
@@ -25,21 +23,6 @@ ABSENT = {
     "saved_model_main_op",
     "summaries",
 }
-
-
-def mlp(compiled=True, **arguments):
-    model = keras.Sequential(
-        [
-            keras.Input((3,), name="x"),
-            layers.Dense(4, activation="relu"),
-            layers.Dense(2),
-        ],
-        **arguments,
-    )
-    if compiled:
-        model.compile("adam", "mse", metrics=["mae"])
-        model.optimizer.build(model.trainable_variables)
-    return model
 
 
 class TestEstimatorLayout:

@@ -13,32 +13,11 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_metagraph import save_meta_graph, save_saved_model
 from keras_metagraph.mixin import MetaGraphMixin
-from oracle.saved_models import collection, files, keys, read, saved
+from oracle.saved_models import collection, files, keys, mlp, read, saved, words
 
 X = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
 TAGS = ("serve", "train", "eval")
 HIDDEN = {"inputs": {"x": "x:0"}, "outputs": {"hidden": "dense/Relu:0"}}
-
-
-def mlp(compiled=True, **arguments):
-    model = keras.Sequential(
-        [
-            keras.Input((3,), name="x"),
-            layers.Dense(4, activation="relu"),
-            layers.Dense(2),
-        ],
-        **arguments,
-    )
-    if compiled:
-        model.compile("adam", "mse", metrics=["mae"])
-        model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def words(vocabulary=("red", "blue"), **arguments):
-    word = keras.Input((), dtype="string", name="word")
-    ids = layers.StringLookup(vocabulary=list(vocabulary), **arguments)(word)
-    return keras.Model(word, layers.Embedding(5, 2)(ids))
 
 
 class TestGraphs:
