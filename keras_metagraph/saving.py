@@ -22,7 +22,7 @@ from keras_metagraph.export.original import export_original, original_values
 from keras_metagraph.export.scoped import in_scope, without_scope
 from keras_metagraph.export.tracing import check_model
 from keras_metagraph.signatures.declared import declared_signatures
-from keras_metagraph.signatures.validation import check_signatures
+from keras_metagraph.signatures.validation import check_keys, check_signatures
 
 _TEXT_ENDINGS = (".pbtxt", ".txt")
 
@@ -230,6 +230,7 @@ def export_with(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
         SignatureError: If a signature names what is not in the graph.
     """
     check_model(model)
+    check_keys(options.signatures)
     signatures = dict(options.signatures or {})
     # In a SavedModel the steps are graphs of their own, for training programs.
     if options.saved_model is None or "predict" in options.graphs:

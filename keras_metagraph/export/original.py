@@ -10,6 +10,7 @@ from tensorflow.core.framework import variable_pb2
 from keras_metagraph.errors import SignatureError
 from keras_metagraph.export.assemble import Exported
 from keras_metagraph.export.names import NamedVariable, identity
+from keras_metagraph.export.op_list import strip_default_attributes
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.original_loading import (
     complete_for_loader,
@@ -47,8 +48,8 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
 
     Args:
         model: Any Keras model.
-        options: `export_scope` and `clear_devices` are followed; which graphs there
-            are is the file's own affair.
+        options: `export_scope`, `clear_devices` and `strip_default_attrs` are
+            followed; which graphs there are is the file's own affair.
 
     Returns:
         The export; `None` for a model without an original graph.
@@ -75,10 +76,13 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
         for node in meta_graph_def.graph_def.node:
             node.device = ""
     graph = graph_from_proto(meta_graph_def.graph_def)
+    files = []
     if options.saved_model is not None:
-        complete_for_loader(meta_graph_def, graph, model, options)
+        files = complete_for_loader(meta_graph_def, graph, model, options)
     else:
         renew_saver(meta_graph_def, graph, model)
+    if options.strip_default_attrs:
+        _strip(meta_graph_def, graph)
     if options.export_scope:
         _reduce(meta_graph_def, graph, options.export_scope)
     variables = [
@@ -90,7 +94,15 @@ def export_original(model: Any, options: ExportOptions) -> Exported | None:
         for name, variable in model.meta_graph.variables.items()
         for key in (id(variable), identity(variable))
     }
-    return Exported(meta_graph_def, graph, variables, [], names, [])
+    return Exported(meta_graph_def, graph, variables, [], names, [], files)
+
+
+def _strip(meta_graph_def: Any, graph: Graph) -> None:
+    """Removes attributes that have the value that a missing one would have."""
+    strip_default_attributes(graph)
+    for node in meta_graph_def.graph_def.node:
+        for key in node.attr.keys() - graph.nodes[node.name].attrs.keys():
+            del node.attr[key]
 
 
 def _drop_dangling(meta_graph_def: Any) -> None:

@@ -17,9 +17,11 @@ from keras_metagraph.errors import ExportError
 from keras_metagraph.export.main_op import write_main_op, write_train_op
 from keras_metagraph.export.nodes import const_node, make_node
 from keras_metagraph.export.options import ExportOptions
+from keras_metagraph.export.original_tables import tables_to_files
 from keras_metagraph.export.placeholders import fill_tensor_info
 from keras_metagraph.export.saver import add_group, add_saver
 from keras_metagraph.export.signatures import DEFAULT_KEY, EVAL, PREDICT, TRAIN
+from keras_metagraph.export.tables import TableFile
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.restore_wiring import restored_variables
 from keras_metagraph.graph.specs import tensor_spec
@@ -65,7 +67,7 @@ class _Saved:
 
 def complete_for_loader(
     meta_graph_def: Any, graph: Graph, model: Any, options: ExportOptions
-) -> None:
+) -> list[TableFile]:
     """Adds signatures, saver, main op and train op to the graph of a legacy file.
 
     Args:
@@ -74,6 +76,9 @@ def complete_for_loader(
         graph: Its graph, which is changed alike.
         model: The model.
         options: Which graphs are wanted: what the signatures are for.
+
+    Returns:
+        The files that its tables read.
 
     Raises:
         ExportError: If a step is wanted that the file does not have.
@@ -90,7 +95,9 @@ def complete_for_loader(
         train_op = _train_op(graph, model)
         write_train_op(meta_graph_def, train_op, meta_graph_def.signature_def["train"])
     _replace_main_op(meta_graph_def, graph, options)
+    files = tables_to_files(meta_graph_def, graph)
     _append_new(meta_graph_def, graph, known)
+    return files
 
 
 def renew_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:

@@ -108,7 +108,7 @@ def add_table(
             value_dtype=kind.value,
         )
     )
-    lines = _lines(keys, values, kind) if in_files and not kind.mutable else None
+    lines = table_lines(keys, values, kind) if in_files and not kind.mutable else None
     if lines is None:
         return AddedTable(_add_import(graph, name, keys, values, kind))
     return _add_reader(graph, name, lines)
@@ -148,20 +148,35 @@ def _add_reader(graph: Graph, name: str, lines: bytes) -> AddedTable:
     """
     file_name = name.removesuffix("/table").replace("/", "_") + ".txt"
     filename = graph.add(const_node(f"{name}/asset_filepath", file_name)).name
-    node = make_node(
-        f"{name}/InitializeTableFromTextFileV2",
-        "InitializeTableFromTextFileV2",
-        [name, filename],
+    op = "InitializeTableFromTextFileV2"
+    node = graph.add(reader_node(f"{name}/{op}", op, name, filename))
+    return AddedTable(node.name, TableFile(filename, file_name, lines))
+
+
+def reader_node(name: str, op: str, table: str, filename: str) -> Node:
+    """A node that fills a table from such a file.
+
+    Args:
+        name: Its name.
+        op: Its op, for the kind of the table's handle.
+        table: The table.
+        filename: The node with the name of the file.
+
+    Returns:
+        The node.
+    """
+    return make_node(
+        name,
+        op,
+        [table, filename],
         key_index=0,
         value_index=1,
         vocab_size=-1,
         delimiter="\t",
     )
-    file = TableFile(filename, file_name, lines)
-    return AddedTable(graph.add(node).name, file)
 
 
-def _lines(keys: Any, values: Any, kind: TableType) -> bytes | None:
+def table_lines(keys: Any, values: Any, kind: TableType) -> bytes | None:
     """A line for each key; None where a text file cannot hold the contents."""
     plain = kind.key in _IN_TEXT and kind.value in _IN_TEXT
     if not plain or values.ndim != 1 or not len(keys):

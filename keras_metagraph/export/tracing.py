@@ -218,9 +218,14 @@ def trace_signatures(
         if callable(function):
             keys.setdefault(id(function), []).append(key)
     graphs, used = [], set[str]()
+    errors: list[ExportError] = []
     for key, *aliases in keys.values():
         function = signatures[key]
-        specs, trace = trace_function(function, key)
+        try:
+            specs, trace = trace_function(function, key)
+        except ExportError as error:
+            errors.append(error)
+            continue
         names = [f"{key}/{name}" for name in specs]
         leaves = name_leaves(list(specs.values()), names, used)
         feeds = dict(zip(specs, leaves, strict=True))
@@ -235,5 +240,15 @@ def trace_signatures(
                 method_name=method,
                 aliases=tuple(aliases),
             )
+        )
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExportError(
+            "Several signatures cannot be traced:",
+            findings=[
+                line for each in errors for line in (each.problem, *each.findings)
+            ],
+            fix=" ".join(dict.fromkeys(error.fix for error in errors)),
         )
     return graphs

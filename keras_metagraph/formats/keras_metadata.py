@@ -179,8 +179,9 @@ def _parse(text: str, node: int, path: str) -> dict[str, Any]:
 
 def _decode(value: dict[str, Any]) -> Any:
     """Tuples and shapes, which Keras 2 wrote as objects."""
-    if value.get("class_name") in _TUPLES and isinstance(value.get("items"), list):
-        return tuple(value["items"])
+    kind, items = value.get("class_name"), value.get("items")
+    if isinstance(kind, str) and kind in _TUPLES and isinstance(items, list):
+        return tuple(items)
     return value
 
 

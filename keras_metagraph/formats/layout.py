@@ -36,7 +36,8 @@ class Export:
 
         Args:
             tags: Exactly the tags of the wanted graph, in any order. None is the only
-                graph, or among several the one that is tagged `serve` and nothing else.
+                graph; among several the one that is tagged `serve` and nothing else,
+                or, where none is, the one without tags, as TensorFlow Hub had it.
 
         Returns:
             The MetaGraphDef.
@@ -48,13 +49,13 @@ class Export:
         Example:
             >>> open_export("exported/1").select("serve")
         """
-        if tags is None:
-            if len(self.meta_graphs) == 1:
-                return self.meta_graphs[0]
-            wanted = {"serve"}
-        else:
-            wanted = {tags} if isinstance(tags, str) else set(tags)
-        found = [m for m in self.meta_graphs if set(m.meta_info_def.tags) == wanted]
+        if tags is None and len(self.meta_graphs) == 1:
+            return self.meta_graphs[0]
+        given = "serve" if tags is None else tags
+        wanted = {given} if isinstance(given, str) else set(given)
+        found = self._tagged(wanted)
+        if tags is None and not found:
+            found = self._tagged(set())
         if len(found) == 1:
             return found[0]
         problem = "has no graph" if not found else f"has {len(found)} graphs"
@@ -64,6 +65,10 @@ class Export:
             findings=[str(sorted(m.meta_info_def.tags)) for m in self.meta_graphs],
             fix="pass one of these sets as tags=[...].",
         )
+
+    def _tagged(self, tags: set[str]) -> list[MetaGraphDef]:
+        """The graphs with exactly these tags."""
+        return [m for m in self.meta_graphs if set(m.meta_info_def.tags) == tags]
 
 
 class Layout(Protocol):

@@ -169,13 +169,16 @@ def _source(graph: Graph, tensor: TensorName) -> tuple[Node, int, bool] | None:
         if node.op not in _PASSED or not node.inputs:
             return None
         reshape = reshape or node.op == "Reshape"
-        tensor = _passed(node, tensor.index)
+        passed = _passed(node, tensor.index)
+        if passed is None:
+            return None
+        tensor = passed
     return None
 
 
-def _passed(node: Node, index: int) -> TensorName:
+def _passed(node: Node, index: int) -> TensorName | None:
     """The input that a node passes on as one of its outputs."""
-    return node.inputs[index if node.op == "IdentityN" else 0]
+    return _input(node, index if node.op == "IdentityN" else 0)
 
 
 def _key(graph: Graph, reader: Node, index: int) -> str:
@@ -189,7 +192,7 @@ def _through(graph: Graph, tensor: TensorName) -> str:
         node = graph.nodes.get(tensor.node)
         if node is None or node.op not in _PASSED or not node.inputs:
             break
-        tensor = _passed(node, tensor.index)
+        tensor = _passed(node, tensor.index) or node.inputs[0]
     return tensor.node
 
 

@@ -50,7 +50,10 @@ def table_behind(graph: Graph, tensor: TensorName) -> Node | None:
     for _ in range(len(graph.nodes)):
         if node is None or node.op not in _PASSED:
             break
-        tensor = node.inputs[tensor.index if node.op == "IdentityN" else 0]
+        place = tensor.index if node.op == "IdentityN" else 0
+        if place >= len(node.inputs):
+            return None
+        tensor = node.inputs[place]
         node = graph.nodes.get(tensor.node)
     return node if node is not None and node.op in _TABLES else None
 

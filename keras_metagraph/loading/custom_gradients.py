@@ -77,8 +77,9 @@ class _Finder:
 
     def _node(self, node: Node, function: Function) -> Node:
         override = node.attrs.get(GRADIENT_OVERRIDE)
-        name = override and self._registered.get(override.s.decode())
-        if node.op != "IdentityN" or name not in self._functions:
+        name = self._registered.get(override.s.decode(), "") if override else ""
+        known = name in self._functions and name in self._concrete
+        if node.op != "IdentityN" or not known:
             return node
         captures = [*self._captures(name, function)]
         count = len(node.inputs)
@@ -101,6 +102,8 @@ class _Finder:
     def _captures(self, name: str, function: Function) -> Iterator[TensorName]:
         """The tensors of a function that a gradient needs, as far as it has them."""
         for number in self._concrete[name].bound_inputs:
+            if not 0 <= number < len(self._objects):
+                continue
             tensor = self._objects[number].captured_tensor
             found = TensorName.parse(tensor.name)
             inside = tensor.concrete_function == function.name

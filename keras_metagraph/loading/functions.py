@@ -34,7 +34,8 @@ def with_function_signatures(meta_graph_def: Any) -> Any:
     functions = {
         child.local_name: objects[child.node_id].function.concrete_functions
         for child in (objects[0].children if objects else ())
-        if objects[child.node_id].HasField("function")
+        if 0 <= child.node_id < len(objects)
+        and objects[child.node_id].HasField("function")
     }
     if not functions or signature_defs(meta_graph_def):
         return meta_graph_def

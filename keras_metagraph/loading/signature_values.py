@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_metagraph.errors import SignatureError
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.signatures.arrays import fitted
 
 _SPARSE, _RAGGED = 1, 3  # TypeSpecProto.TypeSpecClass (TF struct.proto)
-_TEXT = (str, bytes, np.str_, np.bytes_)
 
 
 class SignatureTensor:
@@ -86,17 +87,20 @@ class SignatureTensor:
 
     def _spec(self, info: Any) -> tf.TypeSpec:
         known = [n for n in self.names if TensorName.parse(n).node in self._graph.nodes]
-        dtype = tf.as_dtype(info.dtype) if info.dtype else None
-        if self._kind == "dense" and known and (dtype is None or not _says(info)):
-            found = tensor_spec(self._graph, known[0])
-            return tf.TensorSpec(found.shape, dtype or found.dtype)
+        dtype = _dtype(info.dtype)
         shape = tf.TensorShape(info.tensor_shape)
+        if self._kind == "dense" and known and (dtype is None or not _says(info)):
+            try:
+                found = tensor_spec(self._graph, known[0])
+            except SignatureError:  # an operation, or of an op that nobody knows
+                return tf.TensorSpec(None, dtype or tf.float32)
+            return tf.TensorSpec(found.shape, dtype or found.dtype)
         if self._kind == "sparse":
-            return tf.SparseTensorSpec(shape, dtype)
+            return tf.SparseTensorSpec(shape, dtype or tf.float32)
         if self._kind == "ragged":  # TensorFlow describes its components only
             parts = info.composite_tensor.components
-            dtype = dtype or tf.as_dtype(parts[0].dtype)
-            splits = tf.as_dtype(parts[-1].dtype)
+            dtype = dtype or _dtype(parts[0].dtype) or tf.float32
+            splits = _dtype(parts[-1].dtype) or tf.int64
             shape = shape if _says(info) else tf.TensorShape(None)
             return tf.RaggedTensorSpec(shape, dtype, len(self.names) - 1, splits)
         return tf.TensorSpec(shape, dtype or tf.float32)
@@ -116,86 +120,6 @@ class SignatureTensor:
         if len(parts) != len(self.names):
             raise ValueError(f"has {len(parts)} parts, expected {len(self.names)}")
         return parts
-
-
-def fitted(value: Any, spec: tf.TensorSpec) -> Any:
-    """An array of the dtype and shape that a tensor takes.
-
-    Args:
-        value: An array, a tensor, nested lists, a number or a string.
-        spec: The dtype and shape; open dimensions take any size.
-
-    Returns:
-        A NumPy array; strings as objects.
-
-    Raises:
-        ValueError: If the value cannot become one without a loss.
-    """
-    array = _array(value, spec.dtype)
-    rank = spec.shape.rank
-    if array.shape == (0,) and rank is not None:  # an empty list has no more to say
-        array = array.reshape([size or 0 for size in spec.shape])
-    if not spec.shape.is_compatible_with(array.shape):
-        raise ValueError(
-            f"has the shape {list(array.shape)}, expected {spec.shape.as_list()}"
-        )
-    return array
-
-
-def _array(value: Any, dtype: tf.DType) -> Any:
-    typed = hasattr(value, "dtype")
-    # NumPy would make strings of all that stands beside a string.
-    wanted = object if dtype == tf.string and not typed else None
-    try:
-        array = np.asarray(value.numpy() if tf.is_tensor(value) else value, wanted)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"is no array: {error}") from None
-    if array.size == 0 and not typed:
-        return np.zeros(array.shape, _numpy_type(dtype))
-    if dtype == tf.string:
-        return _strings(array)
-    if array.dtype == object:
-        array = _of_objects(array)
-    if array.dtype.kind in "SU":
-        raise ValueError(f"holds strings, expected {dtype.name}")
-    source, target = tf.as_dtype(array.dtype), dtype
-    if source != target and not _is_lossless(array, source, target):
-        raise ValueError(f"has the dtype {source.name}, expected {target.name}")
-    return array.astype(_numpy_type(dtype))
-
-
-def _numpy_type(dtype: tf.DType) -> Any:
-    return object if dtype == tf.string else dtype.as_numpy_dtype
-
-
-def _strings(array: Any) -> Any:
-    if array.dtype.kind in "SU":
-        return array.astype(object)
-    wrong = [x for x in array.ravel().tolist() if not isinstance(x, _TEXT)]
-    if array.dtype != object or wrong:
-        kind = type(wrong[0]).__name__ if array.dtype == object else array.dtype.name
-        raise ValueError(f"holds {kind}, expected strings")
-    return array
-
-
-def _of_objects(array: Any) -> Any:
-    """An array of Python objects as one of numbers, or of strings."""
-    try:
-        return np.array(array.tolist())
-    except ValueError as error:
-        raise ValueError(f"is no array: {error}") from None
-
-
-def _is_lossless(array: Any, source: tf.DType, target: tf.DType) -> bool:
-    """Whether a cast keeps the values; floats lose precision only."""
-    if target == tf.bool or source == tf.string:
-        return False
-    if target.is_integer and source.is_integer:
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
-        return bool(target.min <= low and high <= target.max)
-    if target.is_floating or target.is_complex:
-        return bool(target.is_complex or not source.is_complex)
-    return bool(source == tf.bool and target.is_integer)
 
 
 def _sparse_parts(value: Any) -> list[Any]:
@@ -230,6 +154,14 @@ def _components(info: Any) -> tuple[str, list[str]]:
     classes = {_SPARSE: "sparse", _RAGGED: "ragged"}
     given = info.composite_tensor.type_spec.type_spec_class
     return classes.get(given, "composite"), names
+
+
+def _dtype(number: int) -> tf.DType | None:
+    """The dtype that a `TensorInfo` says, references as their base type."""
+    try:
+        return tf.as_dtype(number).base_dtype
+    except TypeError:
+        return None
 
 
 def _says(info: Any) -> bool:

@@ -107,7 +107,7 @@ def _table(nodes: dict[str, Any], reader: Any) -> Any:
     """The node of the table that is filled, through all that passes it on."""
     tensor = TensorName.parse(reader.input[0])
     node = nodes[tensor.node]
-    while node.op in ("Identity", "IdentityN"):
+    while node.op in ("Identity", "IdentityN") and tensor.index < len(node.input):
         tensor = TensorName.parse(node.input[tensor.index])
         node = nodes[tensor.node]
     return node

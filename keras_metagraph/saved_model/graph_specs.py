@@ -7,6 +7,7 @@ from typing import Any
 from keras_metagraph.errors import ExportError
 from keras_metagraph.export.options import GRAPHS, ExportOptions, SavedModelOptions
 from keras_metagraph.export.tracing import check_model
+from keras_metagraph.signatures.validation import check_keys
 
 SERVE = "serve"
 LAYOUTS = (None, "estimator")
@@ -137,6 +138,8 @@ def _spec(
     graphs = tuple(given.get("graphs", _graphs_for(tags)))
     merged = {**common, **given, "graphs": graphs}
     merged["meta_info"] = {**(merged.get("meta_info") or {}), "tags": tags}
+    check_keys(common.get("signatures"))
+    check_keys(given.get("signatures"))
     for name in ("signatures", "collections", "assets"):
         shared = common.get(name) or {}
         if name == "signatures" and "predict" not in graphs:

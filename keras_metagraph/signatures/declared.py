@@ -82,7 +82,7 @@ def signature(
     method: str = "predict",
     **options: Any,
 ) -> Callable[[MethodT], MethodT]:
-    """Declares a method of a model to be an endpoint of it.
+    """Declares a method of a model to be an endpoint of it; several, when repeated.
 
     Whatever writes the model writes the signature too, as it writes those of the
     methods that a class inherits. The method itself stays as it is. A signature
@@ -125,7 +125,8 @@ def signature(
         )
 
     def declare(function: MethodT) -> MethodT:
-        setattr(function, _DECLARATION, declaration)
+        earlier = getattr(function, _DECLARATION, ())
+        setattr(function, _DECLARATION, (*earlier, declaration))
         return function
 
     return declare
@@ -148,39 +149,40 @@ def declared_signatures(model: Any) -> dict[str, Signature]:
     """
     made: dict[str, Signature] = vars(model).setdefault(_MADE, {})
     owners: dict[str, str] = {}
-    found: dict[str, Signature] = {}
     findings: list[str] = []
-    for attribute, declaration in _declarations(type(model)).items():
+    for attribute, declaration in _declarations(type(model)):
         key = declaration.key(attribute)
-        if owners.setdefault(key, attribute) != attribute:
+        if key in owners:
             findings.append(f"{owners[key]!r} and {attribute!r} both declare {key!r}")
             continue
+        owners[key] = attribute
         try:
-            if attribute not in made:
-                made[attribute] = declaration.of(model, attribute)
+            if key not in made:
+                made[key] = declaration.of(model, attribute)
         except SignatureError as error:
             findings += [f"{key}: {each}" for each in error.findings or [error.problem]]
-        else:
-            found[key] = made[attribute]
     if findings:
         raise SignatureError(
             f"Decorated methods of the model {model.name!r} cannot be signatures.",
             findings=findings,
             fix="change the arguments of kmg.signature, or what the methods return.",
         )
-    return found
+    return {key: made[key] for key in owners}
 
 
-def _declarations(kind: type) -> dict[str, _Declaration]:
-    """The declarations of a class by method, the most derived of each, bases first."""
-    found: dict[str, _Declaration] = {}
+def _declarations(kind: type) -> list[tuple[str, _Declaration]]:
+    """The declarations of a class with their methods, the most derived of each."""
+    found: dict[str, tuple[_Declaration, ...]] = {}
     for base in reversed(kind.__mro__):
         for attribute, value in vars(base).items():
             # A static method does not have what its function has.
-            function = getattr(value, "__func__", None)
-            declaration = getattr(value, _DECLARATION, None) or getattr(
-                function, _DECLARATION, None
-            )
-            if isinstance(declaration, _Declaration):
-                found[attribute] = declaration
-    return found
+            inner = getattr(value, "__func__", None)
+            declared = (*_declared(inner), *_declared(value))
+            if declared:
+                found[attribute] = declared
+    return [(attribute, each) for attribute, all_ in found.items() for each in all_]
+
+
+def _declared(value: Any) -> tuple[_Declaration, ...]:
+    declared = getattr(value, _DECLARATION, ())
+    return declared if isinstance(declared, tuple) else ()

@@ -13,12 +13,19 @@ from keras_metagraph.signatures.images import EncodedImage
 SERIALIZED = tf.TensorSpec([None], tf.string)
 """What servers feed: a vector of serialized examples."""
 
-_STRING_LAYERS = (
-    keras.layers.Hashing,
-    keras.layers.StringLookup,
-    keras.layers.TextVectorization,
-)
-_INTEGER_LAYERS = (keras.layers.CategoryEncoding, keras.layers.IntegerLookup)
+_LAYERS = {
+    tf.string: (
+        keras.layers.Hashing,
+        keras.layers.StringLookup,
+        keras.layers.TextVectorization,
+    ),
+    tf.int64: (keras.layers.CategoryEncoding, keras.layers.IntegerLookup),
+    tf.float32: (
+        keras.layers.Discretization,
+        keras.layers.Normalization,
+        keras.layers.Rescaling,
+    ),
+}
 _FEATURES = (
     tf.io.FixedLenFeature,
     tf.io.FixedLenSequenceFeature,
@@ -68,6 +75,8 @@ def make_parser(
     """
     if isinstance(given, keras.utils.FeatureSpace):
         return _of_feature_space(name, inputs, given, model)
+    if isinstance(given, keras.layers.Layer | EncodedImage) and len(inputs) == 1:
+        given = dict.fromkeys(inputs, given)
     if given is None or isinstance(given, Mapping):
         return _of_features(name, inputs, given or {})
     if callable(given):
@@ -155,7 +164,7 @@ def _of_features(
         feature = given[key] if key in given else _automatic(spec)
         if isinstance(feature, keras.layers.Layer):
             steps[key] = feature
-            feature = _plain(_raw_spec(feature, spec))
+            feature = _taken(feature, spec)
         elif isinstance(feature, EncodedImage):
             steps[key] = feature.decoder(spec)
             feature = feature.feature
@@ -237,19 +246,42 @@ def _stored_dtype(dtype: tf.DType) -> tf.DType | None:
     return tf.float32 if dtype.is_floating else None
 
 
-def _raw_spec(layer: Any, spec: Any) -> tf.TensorSpec:
-    """What a preprocessing layer takes to give what a model takes."""
-    dims = tf.TensorShape(spec.shape)[1:]
-    keeps = isinstance(layer, keras.layers.Normalization) or (
+def _taken(layer: Any, spec: Any) -> Any:
+    """The feature that a preprocessing layer takes; or why there is none."""
+    raw = _raw_spec(layer, spec)
+    if raw is None:
+        return (
+            f"is given {layer!r}, of which is not known what it takes: put it in a "
+            "keras.Sequential behind a keras.Input"
+        )
+    try:
+        # Builds it: what it makes for itself must not be of the graph that is traced.
+        given = layer(keras.Input(raw.shape[1:], dtype=raw.dtype.name))
+    except (RuntimeError, TypeError, ValueError) as error:
+        return f"cannot come from {layer.name!r}: {' '.join(str(error).split())}"
+    found, dims = tf.TensorShape(given.shape)[1:], tf.TensorShape(spec.shape)[1:]
+    sizes = {found.num_elements(), dims.num_elements()} - {None}
+    if len(sizes) == 2:
+        return f"takes {dims} an example, and {layer.name!r} gives {found}"
+    return _plain(raw)
+
+
+def _raw_spec(layer: Any, spec: Any) -> tf.TensorSpec | None:
+    """What a preprocessing layer takes to give what a model takes, if that is known."""
+    if getattr(layer, "inputs", None):  # a model
+        return _spec(layer.inputs[0]) if len(layer.inputs) == 1 else None
+    if isinstance(layer, keras.Sequential):
+        first = _raw_spec(layer.layers[0], spec) if layer.layers else None
+        return first and tf.TensorSpec([None, 1], first.dtype)
+    keeps = isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling) or (
         getattr(layer, "output_mode", None) == "int"
         and not isinstance(layer, keras.layers.TextVectorization)
     )
-    dtype = tf.float32
-    if isinstance(layer, _STRING_LAYERS):
-        dtype = tf.string
-    elif isinstance(layer, _INTEGER_LAYERS):
-        dtype = tf.int64
-    return tf.TensorSpec([None, *(dims if keeps else [1])], dtype)
+    dims = tf.TensorShape(spec.shape)[1:] if keeps else [1]
+    for dtype, kinds in _LAYERS.items():
+        if isinstance(layer, kinds):
+            return tf.TensorSpec([None, *dims], dtype)
+    return None
 
 
 def _spec(tensor: Any) -> tf.TensorSpec:

@@ -67,6 +67,8 @@ def classification(
 
     def head(values: dict[str, Any]) -> dict[str, Any]:
         scores = _probabilities(values[key], activation, binary=binary)
+        if texts is not None:  # where the graph leaves open how many classes there are
+            scores = tf.ensure_shape(scores, [None, len(texts)])
         found = _ranked(scores, texts, top_k)
         return {name: found[name] for name in outputs}
 
@@ -192,6 +194,8 @@ def _activation(
     if from_logits is None and last in _PROBABILITIES:
         return None
     loss = getattr(traced.found.model, "loss", None)
+    if isinstance(loss, list | tuple):
+        loss = dict(zip(traced.outputs, loss, strict=False))
     loss = loss.get(key) if isinstance(loss, Mapping) else loss
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if from_logits is None:

@@ -42,6 +42,23 @@ def signature_findings(key: str, signature_def: Any) -> list[str]:
     return [f"{key}: {finding}" for finding in found]
 
 
+def check_keys(signatures: Any) -> None:
+    """Refuses what is no mapping of signatures by key.
+
+    Args:
+        signatures: What the caller passed; None is fine.
+
+    Raises:
+        SignatureError: If it is something else.
+    """
+    fits = isinstance(signatures, Mapping | None)
+    if not fits or not all(isinstance(key, str) for key in signatures or ()):
+        raise SignatureError(
+            f"Signatures are passed by key. Received: signatures={signatures!r}",
+            fix='pass {"serving_default": signature}.',
+        )
+
+
 def check_signatures(signature_defs: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Refuses signatures that servers would refuse.
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.signatures.arrays import fitted
 
 
 def bind_values(
@@ -91,55 +91,20 @@ def as_tensor(value: Any, spec: Any) -> Any:
             row_splits_dtype=spec.row_splits_dtype,
         )
     elif not tf.is_tensor(value):
-        value = _array(value, dtype)
+        array = fitted(value, tf.TensorSpec(None, dtype))
+        value = tf.convert_to_tensor(array, dtype)
     if isinstance(spec, tf.SparseTensorSpec) and isinstance(value, tf.Tensor):
         value = tf.sparse.from_dense(value)
     if not isinstance(value, spec.value_type):
         kind = "Tensor" if isinstance(value, tf.Tensor) else type(value).__name__
         raise TypeError(f"is a {kind}, expected {_shown(spec)}")
     if value.dtype != dtype:
-        raise ValueError(f"has dtype {value.dtype.name}, expected {dtype.name}")
+        raise ValueError(f"has the dtype {value.dtype.name}, expected {dtype.name}")
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(
-            f"has shape {_dims(value.shape)}, expected {_dims(spec.shape)}"
+            f"has the shape {_dims(value.shape)}, expected {_dims(spec.shape)}"
         )
     return value
-
-
-def _array(value: Any, dtype: tf.DType) -> tf.Tensor:
-    """A dense tensor of a value that is none."""
-    if dtype == tf.string:
-        # NumPy's own type for bytes drops zeros at the end.
-        array = np.asarray(value, dtype=object)
-        for element in array.flat:
-            if not isinstance(element, str | bytes):
-                raise TypeError(f"has a {type(element).__name__}, expected strings")
-        return tf.convert_to_tensor(array, tf.string)
-    array = np.asarray(value)
-    cast = _cast(array, dtype.as_numpy_dtype)
-    if cast is None:
-        found = "strings" if array.dtype.kind in "SUO" else f"dtype {array.dtype.name}"
-        raise ValueError(f"has {found}, expected {dtype.name}")
-    return tf.convert_to_tensor(cast, dtype)
-
-
-def _cast(array: np.ndarray[Any, Any], target: Any) -> np.ndarray[Any, Any] | None:
-    """The array in another dtype; None where that would change its meaning."""
-    source = array.dtype
-    if source == target or not array.size:
-        return array.astype(target)
-    if source.kind not in "biufc":
-        return None
-    whole = {"b": 0, "i": 1, "u": 1}
-    to_kind = np.dtype(target).kind
-    if to_kind in whole:
-        if source.kind not in whole or whole[source.kind] > whole[to_kind]:
-            return None
-        cast = array.astype(target)
-        return cast if np.array_equal(cast, array) else None
-    if source.kind == "c" and to_kind != "c":
-        return None
-    return array.astype(target)
 
 
 def _shown(spec: Any) -> str:

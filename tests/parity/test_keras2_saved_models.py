@@ -1,6 +1,7 @@
 """SavedModels of Keras 2, against what Keras 2 computed."""
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from keras_metagraph import inspect_meta_graph, load_from_meta_graph
 from keras_metagraph.errors import (
     CustomObjectError,
     FormatError,
+    MetaGraphError,
     ShapeMismatchError,
     UntrustedContentError,
 )
@@ -220,6 +222,25 @@ def test_damage_is_told(damage, unzipped):
 
     with pytest.raises(FormatError):
         load_from_meta_graph(directory)
+
+
+def test_damaged_configs_are_told(unzipped):
+    """Whatever one value of the JSON becomes, there is a model or an error of ours."""
+    directory = unzipped(FOLDER / "tf-2.15" / "nadam.zip")
+    file = directory / "keras_metadata.pb"
+    data, random = file.read_bytes(), np.random.default_rng(4)
+    values = [m.span() for m in re.finditer(rb'(?<=: )("[^"]*"|[\w.-]+)', data)]
+    told = 0
+    for start, end in random.choice(values, 40):
+        new = random.choice([b"{}", b"[]", b"-1", b'"x"', b"null"])
+        if len(new) <= end - start:  # the sizes of the proto stay
+            changed = data[:start] + new.ljust(end - start) + data[end:]
+            file.write_bytes(changed)
+            try:
+                load_from_meta_graph(directory, rebuild="config")
+            except MetaGraphError:
+                told += 1
+    assert told > 3
 
 
 def test_checkpoint_of_another_model_is_told(unzipped):

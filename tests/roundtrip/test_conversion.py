@@ -128,6 +128,9 @@ def test_tensorflow_1_goes_on_training(converted, tf115):
         assert_close(losses, export.training.losses, export.name)
 
 
+READS_FILE = "InitializeTableFromTextFile"
+
+
 @pytest.mark.parametrize("export", exports(), ids=repr)
 def test_the_graph_stays_the_graph(converted, export):
     saved_model, again, first, second, _ = converted[export.name]
@@ -138,9 +141,12 @@ def test_the_graph_stays_the_graph(converted, export):
     ops, saved_ops, again_ops = (
         {node.name: node.op for node in graph.graph_def.node} for graph in graphs
     )
-    assert saved_ops == again_ops
-    # A table that reads a file gets the file's words as constants, a training flag its
-    # value, and a loader its main op and saver.
+    # Beside a .meta there are no files: tables that read them have constants there.
+    readers = {n for n, op in saved_ops.items() if op.startswith(READS_FILE)}
+    words = {f"{name}/{part}" for name in readers for part in ("keys", "values")}
+    differing = dict(saved_ops.items() ^ again_ops.items()).keys()
+    assert differing == readers | words
+    # A training flag gets its value, and a loader its main op and saver.
     changed = {name for name, op in ops.items() if op != saved_ops.get(name)}
     flags = {"is_training"} if export.is_training else set()
     assert changed <= flags | {n for n, op in ops.items() if "InitializeTable" in op}

@@ -1,51 +1,25 @@
 """Rebuilds models of Keras 1 and 2 from their configs."""
 
-import collections
-import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_metagraph.errors import FormatError
+from keras_metagraph.loading.legacy_keras.called_graph import (
+    CalledGraph,
+    input_tensor,
+    legal_name,
+)
 from keras_metagraph.loading.legacy_keras.config import Objects
 from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
-from keras_metagraph.loading.legacy_keras.tensor_functions import (
-    TensorFunction,
-    bind,
-    is_reference,
-)
-from keras_metagraph.loading.legacy_keras.wrappers import AddLoss, FromState
+from keras_metagraph.loading.legacy_keras.parts import Part
+from keras_metagraph.loading.legacy_keras.wrappers import AddLoss
 
 _MODELS = frozenset({"Functional", "Model", "Network", "Sequential", "Container"})
-_RECURRENT = frozenset(
-    {"Bidirectional", "ConvLSTM2D", "CuDNNGRU", "CuDNNLSTM", "GRU", "LSTM", "RNN"}
-    | {"SimpleRNN"}
-)
 _DEEPEST = 32
 _LOSS = "AddLoss"
-
-Place = tuple[str, int]  # a layer's name, and which of its calls
-
-
-@dataclasses.dataclass
-class Part:
-    """A layer of the file and what it became.
-
-    Attributes:
-        name: Its name in the file.
-        kind: The name of its class in the file.
-        config: Its config in the file; empty for a model that was not read from one.
-        layer: The layer of Keras 3.
-        parts: The layers of a model, in the file's order; empty for other layers.
-    """
-
-    name: str
-    kind: str
-    config: Mapping[str, Any]
-    layer: Any
-    parts: list["Part"] = dataclasses.field(default_factory=list)
 
 
 def build_model(config: Mapping[str, Any], objects: Objects) -> Part:
@@ -148,7 +122,7 @@ class _Builder:
         parts = list(self._parts(nodes).values())
         start = _start(nodes[0], parts)
         layers = [part.layer for part in parts]
-        name = _legal(config["name"])
+        name = legal_name(config["name"])
         if start is not None and len({id(layer) for layer in layers}) < len(layers):
             return self._finish(kind, config, start, _chain(start, layers), parts)
         make = self._class(kind) or keras.Sequential
@@ -186,7 +160,7 @@ class _Builder:
         by_name = {str(nodes[place]["name"]): part for place, part in parts.items()}
         for name, part in by_name.items():
             part.name = name
-        graph = _Graph(nodes, by_name, config)
+        graph = CalledGraph(nodes, by_name, config)
         inputs = graph.tensors(config["input_layers"])
         outputs = graph.tensors(config["output_layers"])
         if losses:
@@ -219,109 +193,8 @@ class _Builder:
         custom = self._class(kind)
         make = keras.Model if custom is None else custom
         inputs, outputs = _single(inputs), _single(outputs)
-        model = make(inputs=inputs, outputs=outputs, name=_legal(config["name"]))
+        model = make(inputs=inputs, outputs=outputs, name=legal_name(config["name"]))
         return Part(config["name"], kind, config, model, parts)
-
-
-class _Graph:
-    """Calls the layers of a functional model as its config says."""
-
-    def __init__(
-        self,
-        nodes: Sequence[Mapping[str, Any]],
-        parts: Mapping[str, Part],
-        config: Mapping[str, Any],
-    ) -> None:
-        self._parts = parts
-        self._outputs: dict[Place, list[Any]] = {}
-        calls: dict[Place, Any] = {}
-        for node in nodes:
-            name = str(node["name"])
-            if node["class_name"] == "InputLayer":
-                self._outputs[name, 0] = [_input(node["config"], name)]
-            else:
-                for index, call in enumerate(node["inbound_nodes"]):
-                    calls[name, index] = call
-        used = [
-            *_references(list(calls.values())),
-            *_references(config["output_layers"]),
-        ]
-        self._first = _first_calls(parts, used)
-        self._counts = collections.Counter(name for name, _ in calls)
-        self._masks = any(_makes_masks(part) for part in parts.values())
-        self._wrapped: dict[str, FromState] = {}
-        self._run(calls)
-
-    def tensors(self, value: Any) -> Any:
-        """Replaces references by their tensors, in a structure of them."""
-        if is_reference(value):
-            return self._outputs[self._place(value)][value[2]]
-        if isinstance(value, Mapping):
-            return {key: self.tensors(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.tensors(item) for item in value]
-        return value
-
-    def _run(self, calls: Mapping[Place, Any]) -> None:
-        """Calls each layer as soon as its inputs are there."""
-        waiting: dict[Place, int] = {}
-        followers: dict[Place, list[Place]] = collections.defaultdict(list)
-        for place, call in calls.items():
-            needed = {self._place(reference) for reference in _references(call)}
-            needed -= self._outputs.keys()
-            waiting[place] = len(needed)
-            for other in needed:
-                followers[other].append(place)
-        ready = collections.deque(place for place in calls if not waiting[place])
-        while ready:
-            place = ready.popleft()
-            self._outputs[place] = self._call(place[0], calls[place])
-            for follower in followers[place]:
-                waiting[follower] -= 1
-                if not waiting[follower]:
-                    ready.append(follower)
-        left = [name for (name, _), count in waiting.items() if count]
-        if left:
-            raise ValueError(f"the inputs of these layers do not exist: {left[:8]}")
-
-    def _call(self, name: str, call: Any) -> list[Any]:
-        """Calls a layer, and lists what it returns."""
-        part = self._parts[name]
-        if isinstance(part.layer, TensorFunction):
-            return self._call_function(part, call)
-        keywords: dict[str, Any] = {}
-        for reference in _references(call):
-            if len(reference) > 3:
-                keywords |= reference[3]
-        keywords = self.tensors(keywords)
-        inputs = self.tensors(call)
-        if isinstance(inputs, list) and len(inputs) == 1:
-            inputs = inputs[0]
-        elif isinstance(inputs, list) and part.kind in _RECURRENT:
-            # Keras 2 kept the initial state among the inputs.
-            if self._masks:
-                return _listed(self._from_state(part)(inputs, **keywords))
-            inputs, *state = inputs
-            keywords["initial_state"] = state
-        return _listed(part.layer(inputs, **keywords))
-
-    def _from_state(self, part: Part) -> Any:
-        """A recurrent layer that takes its state and keeps the mask of its input."""
-        alone = self._counts[part.name] == 1
-        name = part.layer.name if alone else f"{part.layer.name}_from_state"
-        return self._wrapped.setdefault(part.name, FromState(part.layer, name=name))
-
-    def _call_function(self, part: Part, call: Any) -> list[Any]:
-        """Calls a function of TensorFlow: each call has constants of its own."""
-        again = part.layer.built
-        layer, references = bind(part.layer, call, again)
-        if not again:
-            part.layer = layer
-        return _listed(layer([self.tensors(reference) for reference in references]))
-
-    def _place(self, reference: Sequence[Any]) -> Place:
-        name = str(reference[0])
-        return name, reference[1] - self._first.get(name, 0)
 
 
 def _with_losses(output: Any, losses: list[Any]) -> Any:
@@ -330,77 +203,6 @@ def _with_losses(output: Any, losses: list[Any]) -> Any:
         problem = "add_loss, in a model with several outputs"
         raise ValueError(problem)  # noqa: TRY004, as for all that does not fit
     return AddLoss()([output, *losses])
-
-
-def _makes_masks(part: Part) -> bool:
-    """Whether a layer, or one in a model, begins a mask."""
-    begins = isinstance(part.layer, keras.layers.Masking)
-    begins = begins or bool(getattr(part.layer, "mask_zero", False))
-    return begins or any(_makes_masks(inner) for inner in part.parts)
-
-
-def _listed(outputs: Any) -> list[Any]:
-    """The tensors that a layer returned, in a list."""
-    if isinstance(outputs, Mapping):
-        return list(outputs.values())
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-
-
-def _references(value: Any) -> Iterator[Sequence[Any]]:
-    """The references to tensors in calls, and in arguments of calls."""
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if is_reference(value):
-            yield value
-            stack.extend(value[3:])
-        elif isinstance(value, Mapping):
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple):
-            stack.extend(reversed(value))
-
-
-def _first_calls(
-    parts: Mapping[str, Part], references: Sequence[Sequence[Any]]
-) -> dict[str, int]:
-    """The number of the first call, for models inside the model.
-
-    Making a model was its call 0 in Keras 1 and 2; some releases of tf.keras did not
-    count it. A call that nothing uses is not in the file, so the least number tells.
-    """
-    least: dict[str, int] = {}
-    for name, index, *_ in references:
-        part = parts.get(name)
-        if part is not None and part.parts:
-            least[name] = min(least.get(name, index), index)
-    return least
-
-
-def live_parts(model: Any) -> list[Part]:
-    """The layers of a model that was not read from a file.
-
-    Args:
-        model: A model of Keras 3.
-
-    Returns:
-        Its layers in Keras's order, with those of inner models.
-
-    Example:
-        >>> [part.name for part in live_parts(model)]
-        ['dense', 'dense_1']
-    """
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        inner = getattr(layer, "layer", layer)
-        parts = []
-        if isinstance(inner, keras.Model):
-            parts = live_parts(inner)
-            if inner is not layer:
-                parts = [Part(inner.name, type(inner).__name__, {}, inner, parts)]
-        found.append(Part(layer.name, type(layer).__name__, {}, layer, parts))
-    return found
 
 
 def _with_class(node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -423,9 +225,9 @@ def _start(node: Mapping[str, Any], parts: Sequence[Part]) -> Any:
     """The input of a sequential model; None if the file leaves its shape open."""
     config = node["config"]
     if node["class_name"] == "InputLayer":
-        return _input(config, str(config.get("name")))
+        return input_tensor(config, str(config.get("name")))
     if isinstance(config, Mapping) and config.get("batch_input_shape"):
-        return _input(config, f"{config['name']}_input")
+        return input_tensor(config, f"{config['name']}_input")
     inner = parts[0].layer
     if isinstance(inner, keras.Model) and inner.built and len(inner.inputs) == 1:
         (tensor,) = inner.inputs
@@ -434,19 +236,6 @@ def _start(node: Mapping[str, Any], parts: Sequence[Part]) -> Any:
     if isinstance(layer, Mapping) and isinstance(layer.get("config"), Mapping):
         return _start(layer, parts)  # what a wrapper's layer was given
     return None
-
-
-def _input(config: Mapping[str, Any], name: str) -> Any:
-    """The input that a config describes."""
-    dtype = config.get("input_dtype") or config.get("dtype")
-    if config.get("ragged"):
-        raise ValueError(f"the input {name} is ragged, which Keras 3 has not")
-    return keras.Input(
-        batch_shape=tuple(config.get("batch_input_shape") or config["batch_shape"]),
-        dtype=dtype if isinstance(dtype, str) else None,
-        sparse=bool(config.get("sparse")),
-        name=_legal(name),
-    )
 
 
 def _chain(value: Any, layers: Sequence[Any]) -> Any:
@@ -458,8 +247,3 @@ def _chain(value: Any, layers: Sequence[Any]) -> Any:
 def _single(tensors: Any) -> Any:
     """The only tensor of a list, which then is no list."""
     return tensors[0] if isinstance(tensors, list) and len(tensors) == 1 else tensors
-
-
-def _legal(name: Any) -> str:
-    """A name as Keras 3 takes it."""
-    return str(name).replace("/", "_")

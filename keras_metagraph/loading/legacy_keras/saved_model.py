@@ -1,7 +1,8 @@
 """`load_keras2_saved_model`: a Keras 3 model from a directory that Keras 2 saved."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -107,16 +108,33 @@ def load_keras2_saved_model(
         release=release(str(saved.root.metadata.get("keras_version", "2"))),
         is_tf_keras=True,
     )
-    model = _make(saved, objects, export.assets_directory)
-    pairs = pair_weights(model, saved)
-    assign_weights(pairs, saved, model)
-    training = saved.root.metadata.get("training_config")
-    if compile and training:
-        compile_model(model, training, objects)
-        restore_saved_optimizer(model, pairs, saved)
+    with _misfits_told(export.path):
+        model = _make(saved, objects, export.assets_directory)
+        pairs = pair_weights(model, saved)
+        assign_weights(pairs, saved, model)
+        training = saved.root.metadata.get("training_config")
+        if compile and training:
+            compile_model(model, training, objects)
+            restore_saved_optimizer(model, pairs, saved)
     # Not setattr: Keras would track what it holds.
     vars(model)["meta_graph"] = meta_graph_of(export, called, pairs, saved)
     return model
+
+
+@contextlib.contextmanager
+def _misfits_told(path: str) -> Iterator[None]:
+    """Tells of what Keras raises for configs that do not fit, or are damaged."""
+    try:
+        yield
+    except MetaGraphError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FormatError(
+            f"No model of Keras 3 comes of {path!r}: {type(error).__name__}: {reason}",
+            fix='load its functions with rebuild="graph"; or pass compile=False, if it '
+            "is the loss or the optimizer that does not fit.",
+        ) from error
 
 
 def _make(saved: SavedObjects, objects: Objects, assets: str | None) -> Any:

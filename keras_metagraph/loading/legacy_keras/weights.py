@@ -10,7 +10,7 @@ import numpy as np
 from keras_metagraph.errors import MissingVariableError, ShapeMismatchError, nearest
 from keras_metagraph.formats.keras_h5 import KerasH5, Weights
 from keras_metagraph.loading.legacy_keras.layouts import convert, stored_count
-from keras_metagraph.loading.legacy_keras.model import Part, live_parts
+from keras_metagraph.loading.legacy_keras.parts import Part, live_parts
 from keras_metagraph.loading.legacy_keras.wrappers import ChannelsFirst, FromState
 
 Array = np.ndarray[Any, Any]

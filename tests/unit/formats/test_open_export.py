@@ -293,6 +293,14 @@ class TestSavedModel:
             open_export(MULTI).select(tags)
         assert caught.value.findings == ("['train']", "['serve']", "['gpu', 'serve']")
 
+    def test_graph_without_tags_where_none_serves(self):
+        export = open_export(
+            FIXTURES / "saved_models" / "1.15.5" / "hub" / "saved_model"
+        )
+        tags = [list(m.meta_info_def.tags) for m in export.meta_graphs]
+        assert tags == [[], ["train"]]
+        assert export.select() is export.meta_graphs[0]
+
     def test_the_only_graph_needs_no_tags(self):
         export = open_export(FIXTURES / "versions" / "1.4.0" / "savedmodel_predict")
         assert export.select() is export.meta_graphs[0]

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_metagraph import errors, load_from_meta_graph, save_saved_model
 from oracle import references
-from oracle.saved_models import read
+from oracle.saved_models import files, read
 
 MLP = references.FIXTURES / "zoo" / "mlp_adam" / "model-20"
 CONV_NET = references.FIXTURES / "zoo" / "cnn_bn_momentum"
@@ -81,3 +81,31 @@ def test_names_that_mean_different_variables(mlp, tmp_path):
 def test_functions_are_not_added_to_the_graph(arguments, mlp, tmp_path):
     with pytest.raises(errors.MetaGraphError, match="goes on with the graph"):
         save_saved_model(tmp_path / "1", mlp, **arguments)
+
+
+def test_vocabularies_are_files_again(tmp_path):
+    source = references.FIXTURES / "zoo" / "savedmodel_builder_multi" / "saved_model"
+    model = load_from_meta_graph(source, tags=["serve"])
+    path = save_saved_model(tmp_path / "1", model)
+    words = (source / "assets" / "vocabulary.txt").read_bytes().splitlines()
+    # Two tables of one vocabulary.
+    (content,) = files(f"{path}/assets").values()
+    assert content == b"".join(b"%s\t%d\n" % (w, i) for i, w in enumerate(words))
+    (graph,) = read(path).values()
+    assert len(graph.asset_file_def) == 2
+    assert not any(
+        node.op.startswith("LookupTableImport") for node in graph.graph_def.node
+    )
+
+
+def test_default_attributes_are_stripped(mlp, tmp_path):
+    sizes = []
+    for name, strip in (("1", False), ("2", True)):
+        path = save_saved_model(tmp_path / name, mlp, strip_default_attrs=strip)
+        (graph,) = read(path).values()
+        assert graph.meta_info_def.stripped_default_attrs == strip
+        sizes.append(graph.graph_def.ByteSize())
+        x = tf.ones((2, *mlp.input_shape[1:]))
+        outputs = tf.saved_model.load(path).signatures["serving_default"](x)
+        np.testing.assert_allclose(outputs["logits"], mlp(x)["logits"], rtol=1e-5)
+    assert sizes[1] < sizes[0]

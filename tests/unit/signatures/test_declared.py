@@ -144,3 +144,60 @@ def test_a_method_that_does_not_fit():
         "(batch, 1)",
         "silent: The function 'silent' does not say what it takes.",
     )
+
+
+def test_one_method_may_be_several_endpoints():
+    class Several(keras.Model):
+        """A method on tensors and on examples; a static one; one without brackets."""
+
+        def call(self, x):
+            return x
+
+        @kmg.signature(SPEC)
+        @kmg.signature(SPEC, name="examples", examples=True)
+        def double(self, x):
+            return 2 * x
+
+        @staticmethod
+        @kmg.signature(SPEC)
+        def triple(x):
+            return 3 * x
+
+        @kmg.signature
+        @tf.function(input_signature=[SPEC])
+        def half(self, x):
+            return x / 2
+
+    signatures = declared_signatures(built(Several))
+
+    serialized = [example(x=row) for row in X]
+    found = {
+        key: signature(serialized if key == "examples" else X)["output"].tolist()
+        for key, signature in signatures.items()
+    }
+    expected = {"double": 2 * X, "examples": 2 * X, "triple": 3 * X, "half": X / 2}
+    assert found == {key: value.tolist() for key, value in expected.items()}
+
+
+def test_arguments_that_no_model_can_use():
+    with pytest.raises(SignatureError, match="no arguments of a signature") as info:
+        kmg.signature("rank", method="clasify", lables=["a"])
+
+    assert info.value.findings == (
+        "inputs='rank' is a text: its key is name=",
+        "method='clasify' is none of ['predict', 'classify', 'regress'], and no full "
+        "name; nearest: classify",
+        "lables= is not known to predict_signature; nearest: examples",
+    )
+
+
+def test_an_empty_key_is_refused():
+    class Empty(Base):
+        """Has an endpoint that cannot be called."""
+
+        @kmg.signature(SPEC, name="")
+        def nameless(self, x):
+            return x
+
+    with pytest.raises(SignatureError, match="empty key"):
+        kmg.export_meta_graph(built(Empty))

@@ -246,3 +246,94 @@ def test_all_wrong_examples_are_explained():
     }
     with pytest.raises(SignatureError, match="example 0, 1, 2, 3, 4 and 995 more"):
         signature([example(x=[1.0], t="a")] * 1000)
+
+
+@pytest.mark.parametrize("form", [tf.io.VarLenFeature, tf.io.RaggedFeature])
+@pytest.mark.parametrize("dims", [[3], [3, 1]])
+def test_short_rows_are_filled_up_and_long_ones_refused(form, dims):
+    signature = kmg.predict_signature(
+        lambda x: x,
+        tf.TensorSpec([None, *dims], tf.float32, name="x"),
+        examples={"x": form(tf.float32)},
+    )
+
+    found = signature([example(x=[1.0, 2.0]), example(), example(x=[5.0] * 3)])
+
+    assert found["output"].reshape(3, 3).tolist() == [[1, 2, 0], [0] * 3, [5] * 3]
+    # Four and two values are as many as two rows have.
+    with pytest.raises(SignatureError, match="out of bounds"):
+        signature([example(x=[1.0] * 4), example(x=[1.0] * 2)])
+
+
+def test_features_that_do_not_fit_are_listed():
+    specs = {
+        "a": tf.TensorSpec([None, 3], tf.float32),
+        "b": tf.TensorSpec([None, 2], tf.float32),
+        "c": tf.TensorSpec([None, 2], tf.float32),
+    }
+    given = {
+        "a": tf.io.FixedLenFeature([4], tf.float32),
+        "b": tf.io.FixedLenFeature([2], tf.string),
+        "c": tf.TensorSpec([2], tf.float32),
+    }
+    with pytest.raises(SignatureError, match="'f' are not known") as info:
+        make_parser("f", specs, given)
+
+    assert [finding.split(",")[0] for finding in info.value.findings] == [
+        "input 'a' takes [3] an example",
+        "input 'b' has dtype float32",
+        "input 'c' is given TensorSpec(shape=(2",
+    ]
+
+
+def test_layers_of_layers_and_unbuilt_ones():
+    lookup = layers.StringLookup(vocabulary=["a", "b"])
+    encode = layers.CategoryEncoding(3, output_mode="one_hot")
+    chain = keras.Sequential([lookup, encode])
+    specs = {
+        "chain": tf.TensorSpec([None, 3], tf.float32),
+        "model": tf.TensorSpec([None, 3], tf.float32),
+        "norm": tf.TensorSpec([None, 2], tf.float32),
+        "scale": tf.TensorSpec([None, 2], tf.float32),
+    }
+    given = {
+        "chain": chain,
+        "model": keras.Sequential([keras.Input((1,), dtype="string"), *chain.layers]),
+        "norm": layers.Normalization(mean=1.0, variance=4.0),
+        "scale": layers.Rescaling(0.5),
+    }
+    record = {"chain": "b", "model": "a", "norm": [3.0, 1.0], "scale": [3.0, 1.0]}
+
+    # A layer that is built in one graph cannot be used in the next.
+    for _ in range(2):
+        signature = kmg.predict_signature(lambda x: x, [specs], examples=given)
+        signature.to_graph()
+        found = signature([example(**record)])
+
+    assert {key: value.tolist() for key, value in found.items()} == {
+        "chain": [[0, 0, 1]],
+        "model": [[0, 1, 0]],
+        "norm": [[1, 0]],
+        "scale": [[1.5, 0.5]],
+    }
+
+
+def test_layers_that_do_not_fit_are_listed():
+    specs = {key: tf.TensorSpec([None, 3], tf.float32) for key in ("wide", "dense")}
+    given = {
+        "wide": layers.StringLookup(vocabulary=["a"], output_mode="one_hot"),
+        "dense": layers.Dense(3),
+    }
+    with pytest.raises(SignatureError, match="'f' are not known") as info:
+        make_parser("f", specs, given)
+
+    wide, dense = info.value.findings
+    assert wide == "input 'wide' takes (3,) an example, and 'string_lookup' gives (2,)"
+    assert dense.startswith("input 'dense' is given <Dense ")
+
+
+def test_a_layer_for_the_only_input():
+    model = keras.Sequential([keras.Input((2,), name="x"), layers.Dense(1)])
+    signature = kmg.regress_signature(model, examples=layers.Rescaling(0.5))
+    found = signature([example(x=[2.0, 4.0])])["outputs"]
+    np.testing.assert_allclose(found, model(np.array([[1.0, 2.0]])), rtol=1e-6)

@@ -181,3 +181,34 @@ def test_an_adapted_vocabulary():
     best = np.argmax(signature(SERIALIZED)["scores"], axis=1)
     assert best.tolist() == [0] * 4
     assert set(signature(SERIALIZED)["classes"].ravel()) == {b"x", b"y"}
+
+
+def test_labels_tell_how_many_classes_there_are():
+    def scores(x):
+        return tf.reshape(x, [-1, tf.shape(x)[1]])
+
+    spec = tf.TensorSpec([None, None], tf.float32, name="x")
+    signature = kmg.classify_signature(
+        scores, spec, labels=["a", "b"], from_logits=False
+    )
+
+    assert signature([example(x=[0.25, 0.75])])["scores"].tolist() == [[0.25, 0.75]]
+    with pytest.raises(SignatureError, match="'scores' failed"):
+        signature([example(x=[0.25, 0.25, 0.5])])
+
+
+def test_each_output_has_its_own_loss():
+    x = keras.Input((3,), name="x")
+    outputs = [layers.Dense(2, name=name)(x) + 1.0 for name in ("a", "b")]
+    model = keras.Model(x, outputs)
+    losses = keras.losses.CategoricalCrossentropy, keras.losses.BinaryCrossentropy
+    model.compile(loss=[loss(from_logits=True) for loss in losses])
+    first, second = kmg.predict_signature(model)(np.ones((1, 3)))
+    raw = model(np.ones((1, 3)))
+
+    serialized = [example(x=[1.0, 1.0, 1.0])]
+    for key, value, activation in zip(
+        (first, second), raw, (tf.nn.softmax, tf.nn.sigmoid), strict=True
+    ):
+        found = kmg.classify_signature(model, output=key)(serialized)["scores"]
+        np.testing.assert_allclose(found, activation(value), rtol=1e-6)

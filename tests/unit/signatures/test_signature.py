@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_metagraph as kmg
-from keras_metagraph.errors import SignatureError
+from keras_metagraph.errors import ExportError, SignatureError
 from keras_metagraph.signatures import Signature
 
 X = np.arange(6, dtype="float32").reshape(2, 3)
@@ -49,7 +49,7 @@ def test_all_that_does_not_fit_is_listed(both):
     assert str(info.value) == (
         "The signature 'echo' was called with what it does not take.\n"
         "  - there is no input 'm'\n"
-        "  - input 'x' has shape [2, 2], expected [None, 3]\n"
+        "  - input 'x' has the shape [2, 2], expected [None, 3]\n"
         "  - input 'n' is missing: int64 []\n"
         "To fix: it takes 'x': float32 [None, 3], 'n': int64 []"
     )
@@ -58,16 +58,16 @@ def test_all_that_does_not_fit_is_listed(both):
 @pytest.mark.parametrize(
     ("spec", "value", "finding"),
     [
-        (tf.TensorSpec([2], tf.int32), [0.5, 1.0], "has dtype float64, expected int32"),
-        (tf.TensorSpec([1], tf.int8), [300], "has dtype int64, expected int8"),
-        (tf.TensorSpec([1], tf.float32), ["a"], "has strings, expected float32"),
-        (tf.TensorSpec([1], tf.bool), [1], "has dtype int64, expected bool"),
-        (tf.TensorSpec([1], tf.string), [1], "has a int, expected strings"),
-        (tf.TensorSpec([1], tf.string), [None], "has a NoneType, expected strings"),
+        (tf.TensorSpec([2], tf.int32), [0.5, 1.0], "has the dtype float64, expected int32"),
+        (tf.TensorSpec([1], tf.int8), [300], "has the dtype int64, expected int8"),
+        (tf.TensorSpec([1], tf.float32), ["a"], "holds strings, expected float32"),
+        (tf.TensorSpec([1], tf.bool), [1], "has the dtype int64, expected bool"),
+        (tf.TensorSpec([1], tf.string), [1], "holds int, expected strings"),
+        (tf.TensorSpec([1], tf.string), [None], "holds NoneType, expected strings"),
         (
             tf.TensorSpec([1], tf.float32),
             tf.constant([1.0], tf.float64),
-            "has dtype float64, expected float32",
+            "has the dtype float64, expected float32",
         ),
         (
             tf.TensorSpec([None], tf.float32),
@@ -241,3 +241,43 @@ def test_a_model_that_is_not_used_any_more_is_freed():
     gc.collect()
 
     assert gone() is None
+
+
+def test_what_cannot_be_traced_is_an_error_of_the_signature():
+    def eager(x):
+        return x.numpy()
+
+    signature = kmg.predict_signature(eager, tf.TensorSpec([None], tf.float32))
+    with pytest.raises(SignatureError, match="'eager' cannot be traced: Attribute"):
+        signature([1.0])
+
+
+def test_all_signatures_that_cannot_be_traced_are_listed():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    spec = tf.TensorSpec([None], tf.float32)
+    signatures = {
+        "first": kmg.predict_signature(lambda x: x.numpy(), spec),
+        "fine": kmg.predict_signature(lambda x: x, spec),
+        "second": tf.function(lambda x: x),
+    }
+    with pytest.raises(ExportError, match="Several signatures") as info:
+        kmg.export_meta_graph(model, signatures=signatures)
+
+    first, second = info.value.findings
+    assert "'first' failed: AttributeError" in first
+    assert second.startswith("The signature 'second' is a tf.function that does not")
+
+
+@pytest.mark.parametrize(
+    "make", [list, lambda signatures: signatures["raw"], lambda _: {1: 2}]
+)
+def test_signatures_are_passed_by_key(tmp_path, make):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    signatures = make({"raw": kmg.predict_signature(model)})
+
+    with pytest.raises(SignatureError, match="are passed by key"):
+        kmg.save_meta_graph(model, tmp_path / "x" / "model", signatures=signatures)
+    with pytest.raises(SignatureError, match="are passed by key"):
+        kmg.save_saved_model(tmp_path / "x", model, signatures=signatures)
+
+    assert not (tmp_path / "x").exists()

@@ -153,3 +153,54 @@ def test_an_output_may_be_an_input():
 
     same = meta_graph_def.signature_def["same"]
     assert same.outputs["x"].name != same.inputs["x"].name
+
+
+@pytest.mark.parametrize("kind", [keras.Sequential, keras.Model])
+def test_parts_of_a_model_between_any_tensors(kind):
+    x = keras.Input((3,), name="x")
+    hidden, last = layers.Dense(4), layers.Dense(2)
+    if kind is keras.Sequential:
+        model = keras.Sequential([x, hidden, last])
+    else:
+        model = keras.Model(x, last(hidden(x)))
+    start, end = model.inputs[0], model.outputs[0]
+
+    whole = kmg.predict_signature(model, {"rows": start}, {"h": hidden.output})
+    tail = kmg.predict_signature(model, {"h": hidden.output}, {"y": end})
+
+    codes = whole(rows=X)["h"]
+    np.testing.assert_array_equal(codes, hidden(X))
+    np.testing.assert_array_equal(tail(h=codes)["y"], model(X))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"inputs": {"rows": SPEC}},
+        {"outputs": keras.Input((2,))},
+        {"outputs": [keras.Input((2,))]},
+        {"outputs": {"y": keras.Input((2,))}},
+        {"outputs": {"y": keras.Input((2,)), "z": "dense"}},
+    ],
+)
+def test_what_is_not_of_the_model_is_refused(arguments):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="dense")])
+    with pytest.raises(SignatureError):
+        kmg.predict_signature(model, **arguments)
+
+
+def test_loops_of_keras_have_no_graph(pair):
+    for method in (pair.predict, pair.predict_on_batch, pair.fit):
+        with pytest.raises(SignatureError, match="pass the model itself"):
+            kmg.predict_signature(method, SPEC)
+
+
+def test_texts_are_no_specs(pair):
+    with pytest.raises(SignatureError, match="no texts"):
+        kmg.predict_signature(pair.encode, "x")
+
+
+def test_a_layer_has_the_keys_of_its_call():
+    dense = layers.Dense(2)
+    signature = kmg.predict_signature(dense, {"inputs": SPEC})
+    np.testing.assert_array_equal(signature(inputs=X)["output"], dense(X))
