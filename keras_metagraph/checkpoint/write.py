@@ -153,11 +153,14 @@ def write_bundle(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
         values: Tensors, by their names in the checkpoint.
 
     Raises:
-        ValueError: If there are none.
+        CheckpointError: If there are none.
         tf.errors.OpError: If they cannot be written.
     """
     if not values:
-        raise ValueError("there are no variables to save")
+        raise CheckpointError(
+            "There are no variables to save, and a checkpoint holds nothing else.",
+            fix="write the graph alone: export_meta_graph(model, 'run/model.meta').",
+        )
     with tf.device("/CPU:0"):
         tf.raw_ops.SaveV2(
             prefix=prefix,

@@ -229,6 +229,9 @@ def _refuse_text_as_numbers(graph: Graph, specs: Any, what: str) -> None:
     """Refuses graphs that take text for numbers: there is no kernel for such a cast.
 
     Keras does not keep in which dtype a model was called, only the shapes.
+
+    Raises:
+        ExportError: If there is such a cast; lists all of them.
     """
     bodies = [graph, *(function.graph for function in graph.functions.values())]
     casts = [

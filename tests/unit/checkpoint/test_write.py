@@ -34,6 +34,14 @@ def contents(directory):
     }
 
 
+def test_no_values_are_an_error_and_leave_nothing(tmp_path):
+    with pytest.raises(CheckpointError, match="no variables to save") as caught:
+        write_checkpoint(tmp_path / "model", {}, meta_graph())
+
+    assert "export_meta_graph" in caught.value.fix
+    assert contents(tmp_path) == {}
+
+
 def test_values_of_all_types_come_back(tmp_path):
     values = {
         "a/float": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),

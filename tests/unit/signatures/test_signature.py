@@ -58,7 +58,11 @@ def test_all_that_does_not_fit_is_listed(both):
 @pytest.mark.parametrize(
     ("spec", "value", "finding"),
     [
-        (tf.TensorSpec([2], tf.int32), [0.5, 1.0], "has the dtype float64, expected int32"),
+        (
+            tf.TensorSpec([2], tf.int32),
+            [0.5, 1.0],
+            "has the dtype float64, expected int32",
+        ),
         (tf.TensorSpec([1], tf.int8), [300], "has the dtype int64, expected int8"),
         (tf.TensorSpec([1], tf.float32), ["a"], "holds strings, expected float32"),
         (tf.TensorSpec([1], tf.bool), [1], "has the dtype int64, expected bool"),
