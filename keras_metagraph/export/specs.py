@@ -141,8 +141,17 @@ def input_specs(model: Any, given: Any = None) -> Any:
     """
     structure = _input_structure(model) if given is None else given
     structure = tf.nest.map_structure(to_spec, structure)
-    names = _leaf_names(structure, _input_names(model, structure))
-    return name_leaves(structure, names, set())
+    defaults = _input_names(model, structure)
+    if given is not None:  # what a spec is called goes before
+        own = [_own_name(leaf) for leaf in tf.nest.flatten(structure)]
+        defaults = [a or b for a, b in zip(own, defaults, strict=True)]
+    return name_leaves(structure, _leaf_names(structure, defaults), set())
+
+
+def _own_name(spec: Any) -> str | None:
+    """The name that the user gave a spec; not the one that Keras made up."""
+    name = getattr(spec, "name", None)
+    return None if name is None or name.startswith("keras_tensor") else name
 
 
 def _input_structure(model: Any) -> Any:
@@ -344,11 +353,15 @@ def _leaf_names(structure: Any, defaults: list[str]) -> list[str]:
 
 
 def structure_paths(structure: Any) -> list[tuple[Any, ...]]:
-    """The keys and places on the way to each leaf, in the order of `tf.nest`."""
+    """The keys and places on the way to each leaf, in the order of `tf.nest`.
+
+    The fields of a named tuple are keys.
+    """
     if isinstance(structure, Mapping):
         items: Iterable[tuple[Any, Any]] = sorted(structure.items())
     elif isinstance(structure, list | tuple):
-        items = enumerate(structure)
+        places = getattr(structure, "_fields", range(len(structure)))
+        items = zip(places, structure, strict=True)
     else:
         return [()]
     return [(key, *rest) for key, value in items for rest in structure_paths(value)]

@@ -31,6 +31,7 @@ COLLECTION = "keras_metagraph"
 # The newest protocol of the collection that this version reads. Raise it when an older
 # version would misread what a new one writes; the readers of older numbers stay.
 PROTOCOL = 1
+_ALWAYS_SAVED = ("weight", "seed")
 
 
 def is_own(meta_graph_def: Any) -> bool:
@@ -88,7 +89,9 @@ def load_own(
             f"{fields.get('model_error') or 'reason unknown'}",
             fix="define get_config() on the class, and save again.",
         )
-    if export.checkpoint is None:
+    records = fields["variables"]
+    stored = any(record["role"] in _ALWAYS_SAVED for record in records)
+    if export.checkpoint is None and stored:
         raise CheckpointError(
             f"{export.path} has a model, but no complete checkpoint with its values "
             f"lies beside it{': ' + export.note if export.note else ''}.",
@@ -96,16 +99,18 @@ def load_own(
             "pass the checkpoint prefix as the path.",
         )
     check_structure(meta_graph_def)
-    reader = open_checkpoint(export.checkpoint)
+    reader = open_checkpoint(export.checkpoint) if export.checkpoint else None
     model = _rebuild(fields, dict(custom_objects or {}), compile, safe_mode)
-    variables = restore_variables(
-        model,
-        fields["variables"],
-        reader,
-        keys=_keys(fields["variables"], reader, variable_map, ema),
-        optimizer=compile,
-        trains="train" in (fields.get("graphs") or {}),
-    )
+    variables = {}
+    if reader is not None:
+        variables = restore_variables(
+            model,
+            records,
+            reader,
+            keys=_keys(records, reader, variable_map, ema),
+            optimizer=compile,
+            trains="train" in (fields.get("graphs") or {}),
+        )
     if getattr(model, "meta_graph", None) is None:  # else it runs a graph of its own
         # A .meta that TensorFlow 1 wrote of a SavedModel has no files beside it; the
         # model has its vocabularies from its description all the same.
@@ -118,7 +123,7 @@ def load_own(
             meta_graph_def,
             variables,
             _interface(fields.get("graphs") or {}),
-            derived_variables(model, fields["variables"]),
+            derived_variables(model, records),
         )
     return model
 

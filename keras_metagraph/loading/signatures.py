@@ -197,13 +197,29 @@ def _explained(name: str) -> Iterator[None]:
     """Says of which signature, and which feature, TensorFlow's error is."""
     try:
         yield
-    except tf.errors.OpError as error:
-        found = _REASON.search(error.message)
-        reason = found[1] if found else error.message.partition("\n")[0]
-        feature = _FEATURE.search(error.message)
+    except (tf.errors.OpError, TypeError, UnicodeDecodeError) as error:
+        message = _message(error)
+        if message is None:
+            raise
+        found = _REASON.search(message)
+        reason = found[1] if found else message.partition("\n")[0]
+        feature = _FEATURE.search(message)
         of = f" at the feature {feature[1]!r} of a tf.Example" if feature else ""
         raise SignatureError(
             f"The signature {name!r} failed{of}.",
             findings=[reason],
             fix="pass values that the graph takes.",
         ) from error
+
+
+def _message(error: BaseException | None) -> str | None:
+    """What TensorFlow says; None of another error.
+
+    It has bytes of the input in it. Where these are no text, the error that reaches
+    Python is of their decoding, behind one of the call.
+    """
+    if isinstance(error, tf.errors.OpError):
+        return str(error.message)
+    if isinstance(error, UnicodeDecodeError):
+        return error.object.decode("utf-8", "backslashreplace")
+    return None if error is None else _message(error.__context__)

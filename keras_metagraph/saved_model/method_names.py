@@ -10,6 +10,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from keras_metagraph.checkpoint.durable import sync_file, write_bytes
 from keras_metagraph.errors import FormatError, SignatureError, UntrustedContentError
+from keras_metagraph.export.signatures import CLASSIFY, PREDICT, REGRESS
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.saved_model.directory import new_directory
 from keras_metagraph.signatures.validation import signature_findings
@@ -18,6 +19,7 @@ Path = str | os.PathLike[str]
 
 # What TensorFlow 2 says of the file that is replaced.
 _FINGERPRINT = "fingerprint.pb"
+_SERVING = "tensorflow/serving/"
 
 
 def update_signature_methods(
@@ -88,6 +90,9 @@ def update_signature_methods(
 
 def _update(meta_graphs: list[Any], methods: Mapping[Any, Any]) -> Iterable[str]:
     """Replaces the names; yields what does not fit, a line each."""
+    if not isinstance(methods, Mapping):
+        yield f"{methods!r} is no dict of method names by key"
+        return
     for key, value in methods.items():
         if isinstance(value, Mapping):
             tags = {key} if isinstance(key, str) else set(key)
@@ -103,6 +108,12 @@ def _update(meta_graphs: list[Any], methods: Mapping[Any, Any]) -> Iterable[str]
 
 def _replace(graphs: list[Any], key: str, method: str) -> Iterable[str]:
     """Replaces one name in the graphs that have the signature."""
+    if not isinstance(method, str):
+        yield f"{key}: the method name {method!r} is no text"
+        return
+    if _SERVING + method in (CLASSIFY, PREDICT, REGRESS):
+        yield f"{key}: the full method name is {_SERVING + method!r}, not {method!r}"
+        return
     found = [graph.signature_def for graph in graphs if key in graph.signature_def]
     if graphs and not found:
         known = sorted({name for graph in graphs for name in graph.signature_def})

@@ -205,8 +205,8 @@ def _explanation(parser: Any, key: str) -> Any:
     """What explains why examples could not be parsed."""
     if not isinstance(parser, ExampleParser):
         return None
-    features = parser.features
-    return lambda tensors: wrong_features(features, tensors[key].numpy())
+    features, checks = parser.features, parser.checks
+    return lambda tensors: wrong_features(features, tensors[key].numpy(), checks)
 
 
 def _check_names(outputs: Any) -> None:

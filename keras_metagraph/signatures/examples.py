@@ -1,6 +1,7 @@
 """Parses serialized `tf.Example`s into what a model takes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError, nearest
+from keras_metagraph.export.names import node_name
 from keras_metagraph.signatures.images import EncodedImage
 
 SERIALIZED = tf.TensorSpec([None], tf.string)
@@ -42,10 +44,14 @@ class ExampleParser:
     Attributes:
         features: What is read of each example, as `tf.io.parse_example` takes it.
         convert: From the parsed features to tensors by input key.
+        checks: What is wrong with the one value of a feature, by its name.
     """
 
     features: Mapping[str, Any]
     convert: Callable[[dict[str, Any]], dict[str, Any]]
+    checks: Mapping[str, Callable[[bytes], str | None]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __call__(self, serialized: Any) -> dict[str, Any]:
         """Parses a vector of serialized examples."""
@@ -109,7 +115,11 @@ def _of_function(
 def _of_feature_space(
     name: str, inputs: Mapping[str, Any], space: Any, model: Any
 ) -> ExampleParser:
-    """Reads the raw features; encodes them unless the model takes them raw."""
+    """Reads the raw features; encodes them unless the model takes them raw.
+
+    Raises:
+        SignatureError: If the model takes neither, or the features are not adapted.
+    """
     try:
         raw = space.get_inputs()
         encoded = space.get_encoded_features()
@@ -122,8 +132,18 @@ def _of_feature_space(
         encoded = dict.fromkeys(list(inputs)[:1], encoded)
     own = {id(tensor) for tensor in raw.values()}
     taken = [id(tensor) for tensor in getattr(model, "inputs", None) or ()]
-    if (taken and own.issuperset(taken)) or not _suit(inputs, encoded):
+    raw_taken = taken and own.issuperset(taken)
+    if raw_taken or (not _suit(inputs, encoded) and set(inputs) <= set(raw)):
         return _of_features(name, inputs, {})
+    if not _suit(inputs, encoded):
+        raise SignatureError(
+            f"{name!r} takes neither the features of the FeatureSpace nor what it "
+            "makes of them.",
+            findings=[f"input {key!r} is {spec}" for key, spec in inputs.items()]
+            + [f"the FeatureSpace makes {_spec(made)}" for made in encoded.values()],
+            fix="pass the FeatureSpace that the model was made with, or tf.io features "
+            "by name.",
+        )
     parser = _of_features(name, {key: _spec(tensor) for key, tensor in raw.items()}, {})
 
     def convert(parsed: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +152,7 @@ def _of_feature_space(
             found = dict.fromkeys(encoded, found)
         return {key: fit(found[key], spec) for key, spec in inputs.items()}
 
-    return ExampleParser(parser.features, convert)
+    return ExampleParser(parser.features, convert, parser.checks)
 
 
 def _suit(inputs: Mapping[str, Any], tensors: Mapping[str, Any]) -> bool:
@@ -160,6 +180,7 @@ def _of_features(
     ]
     features: dict[str, Any] = {}
     steps: dict[str, Callable[[Any], Any]] = {}
+    checks: dict[str, Callable[[bytes], str | None]] = {}
     for key, spec in inputs.items():
         feature = given[key] if key in given else _automatic(spec)
         if isinstance(feature, keras.layers.Layer):
@@ -167,6 +188,7 @@ def _of_features(
             feature = _taken(feature, spec)
         elif isinstance(feature, EncodedImage):
             steps[key] = feature.decoder(spec)
+            checks[names[key]] = functools.partial(feature.mistake, spec=spec)
             feature = feature.feature
         elif key in given:
             feature = _misfit(feature, spec) or feature
@@ -184,10 +206,11 @@ def _of_features(
     def convert(parsed: dict[str, Any]) -> dict[str, Any]:
         values = {key: parsed[names[key]] for key in inputs}
         for key, step in steps.items():
-            values[key] = step(values[key])
+            with tf.name_scope(node_name(names[key])):  # errors of servers name it
+                values[key] = step(values[key])
         return {key: fit(values[key], spec) for key, spec in inputs.items()}
 
-    return ExampleParser(features, convert)
+    return ExampleParser(features, convert, checks)
 
 
 def _automatic(spec: Any) -> Any:

@@ -3,7 +3,7 @@
 TensorFlow names one feature of one example, and stops.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,32 @@ _SHOWN = 5
 
 
 def wrong_features(
-    features: Mapping[str, Any], serialized: Iterable[bytes]
+    features: Mapping[str, Any],
+    serialized: Iterable[bytes],
+    checks: Mapping[str, Callable[[bytes], str | None]],
 ) -> list[str]:
     """Finds features that are missing, of another type or of another length.
 
     Args:
         features: What was to be read, as `tf.io.parse_example` takes it.
         serialized: The serialized examples.
+        checks: What is wrong with the one value of a feature, by its name.
 
     Returns:
         A line for each kind of mistake, with the numbers of the examples.
     """
     places: dict[str, list[int]] = {}
     for number, content in enumerate(serialized):
-        for mistake in _mistakes(features, content):
+        for mistake in _mistakes(features, content, checks):
             places.setdefault(mistake, []).append(number)
     return [f"{mistake}: {_numbers(found)}" for mistake, found in places.items()]
 
 
-def _mistakes(features: Mapping[str, Any], content: bytes) -> list[str]:
+def _mistakes(
+    features: Mapping[str, Any],
+    content: bytes,
+    checks: Mapping[str, Callable[[bytes], str | None]],
+) -> list[str]:
     try:
         example = tf.train.Example.FromString(content)
     except DecodeError:
@@ -55,8 +62,12 @@ def _mistakes(features: Mapping[str, Any], content: bytes) -> list[str]:
                     f"feature {key!r} is a {kind}, expected a {_KINDS[dtype]}"
                 )
             else:
-                size = len(getattr(found[key], kind).value)
-                mistakes += _wrong_size(key, config, size)
+                values = getattr(found[key], kind).value
+                wrong = _wrong_size(key, config, len(values))
+                if key in checks and not wrong:
+                    mistake = checks[key](values[0])
+                    wrong = [f"feature {key!r} {mistake}"] if mistake else []
+                mistakes += wrong
     return mistakes
 
 

@@ -60,8 +60,9 @@ def classification(
     texts = read_labels(labels, count)
     if None not in (count, texts) and count != len(texts or ()):
         findings.append(f"there are {count} classes and {len(texts or ())} labels")
-    if top_k is not None and not 1 <= top_k <= (count or top_k):
-        findings.append(f"top_k is {top_k}, and there are {count} classes")
+    whole = isinstance(top_k, int | np.integer)
+    if top_k is not None and not (whole and 1 <= top_k <= (count or top_k)):
+        findings.append(f"top_k is {top_k!r}, and there are {count} classes")
     activation = _activation(traced, key, from_logits, findings, binary=binary)
     traced.check(findings, "a classifier")
 

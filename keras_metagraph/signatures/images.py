@@ -63,10 +63,8 @@ class EncodedImage:
         Returns:
             A function on a string tensor.
         """
-        shape = tf.TensorShape(spec.shape)
-        dtype = tf.as_dtype(spec.dtype)
-        channels = (shape[3] if shape.rank == 4 else None) or 0
-        frame = tf.TensorSpec([*(self.size or shape[1:3]), channels or None], dtype)
+        frame = self._frame(spec)
+        dtype, channels = frame.dtype, frame.shape[2] or 0
 
         def decode(content: Any) -> Any:
             # It reads JPEG too, in TensorFlow 1.15 as well.
@@ -80,3 +78,28 @@ class EncodedImage:
             return tf.ensure_shape(tf.cast(image, dtype), frame.shape)
 
         return lambda contents: tf.map_fn(decode, contents, fn_output_signature=frame)
+
+    def mistake(self, content: bytes, spec: Any) -> str | None:
+        """How the bytes of a feature are not what a model takes, if so.
+
+        Args:
+            content: The bytes.
+            spec: What the model takes.
+
+        Returns:
+            What is wrong, to go on after the feature's name.
+        """
+        try:
+            found = tf.io.decode_png(content, channels=self._frame(spec).shape[2] or 0)
+        except tf.errors.InvalidArgumentError:
+            return "is no image of a kind that is read"
+        expected = tf.TensorShape(self._frame(spec).shape)[:2]
+        if self.size is None and not expected.is_compatible_with(found.shape[:2]):
+            return f"is an image of the size {found.shape[:2]}, expected {expected}"
+        return None
+
+    def _frame(self, spec: Any) -> tf.TensorSpec:
+        """Shape and dtype of one image of a batch."""
+        shape = tf.TensorShape(spec.shape)
+        channels = shape[3] if shape.rank == 4 else None
+        return tf.TensorSpec([*(self.size or shape[1:3]), channels], spec.dtype)

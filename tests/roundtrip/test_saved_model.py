@@ -112,3 +112,16 @@ def test_a_saved_model_of_tensorflow_1_is_written_again(tmp_path):
         np.testing.assert_allclose(loss, training.losses[0], rtol=1e-5)
         save_saved_model(written, {"train": model})
     assert files(paths[2]) == files(paths[3])
+
+
+def test_a_model_without_variables(tmp_path):
+    inputs = keras.Input((3,), name="x")
+    model = keras.Model(inputs, layers.Rescaling(2.0)(inputs))
+
+    loaded = load_from_meta_graph(save_saved_model(tmp_path / "1", model))
+
+    x = np.ones((2, 3), "float32")
+    assert type(loaded) is type(model)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), 2 * x)
+    (output,) = loaded.meta_graph.signatures["serving_default"](x=x).values()
+    np.testing.assert_array_equal(output, 2 * x)

@@ -114,6 +114,21 @@ def test_all_that_does_not_fit_is_said(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "finding"),
+    [
+        ({"regress": "predict"}, "regress: the full method name is 'tensorflow/serv"),
+        ({"regress": 3}, "regress: the method name 3 is no text"),
+        (["regress"], "['regress'] is no dict of method names by key"),
+    ],
+)
+def test_what_is_no_method_name(tmp_path, given, finding):
+    with pytest.raises(errors.SignatureError) as info:
+        update_signature_methods(MULTI, tmp_path / "copy", given)
+    assert all(line.startswith(finding) for line in info.value.findings)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_is_no_saved_model(tmp_path):
     with pytest.raises(errors.FormatError):
         update_signature_methods(tmp_path, tmp_path / "copy", {})

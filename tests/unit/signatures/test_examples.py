@@ -210,6 +210,10 @@ def test_a_feature_space_encodes_for_models_that_take_it_encoded(mode):
         found = signature(serialized)["outputs"]
         np.testing.assert_allclose(found, each(x), rtol=1e-6)
 
+    other = tf.TensorSpec([None, 9], tf.float32)
+    with pytest.raises(SignatureError, match="'f' takes neither"):
+        make_parser("f", {"x": other}, space)
+
 
 def test_all_wrong_examples_are_explained():
     specs = {
@@ -337,3 +341,22 @@ def test_a_layer_for_the_only_input():
     signature = kmg.regress_signature(model, examples=layers.Rescaling(0.5))
     found = signature([example(x=[2.0, 4.0])])["outputs"]
     np.testing.assert_allclose(found, model(np.array([[1.0, 2.0]])), rtol=1e-6)
+
+
+def test_wrong_images_are_explained():
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3), dtype="uint8", name="photo"), layers.Flatten()]
+    )
+    signature = kmg.predict_signature(model, examples=True)
+    small = tf.io.encode_png(np.zeros((2, 4, 3), "uint8")).numpy()
+    photos = [tf.io.encode_png(np.zeros((4, 4, 3), "uint8")).numpy(), small, b"text"]
+
+    with pytest.raises(SignatureError, match="failed on its input 'examples'") as info:
+        signature([example(photo=photo) for photo in photos])
+
+    assert info.value.findings == (
+        "feature 'photo' is an image of the size (2, 4), expected (4, 4): example 1",
+        "feature 'photo' is no image of a kind that is read: example 2",
+    )
+    _, graph_def = signature.to_graph("serve")
+    assert any(node.name.startswith("serve/photo/") for node in graph_def.node)

@@ -212,3 +212,9 @@ def test_each_output_has_its_own_loss():
     ):
         found = kmg.classify_signature(model, output=key)(serialized)["scores"]
         np.testing.assert_allclose(found, activation(value), rtol=1e-6)
+
+
+@pytest.mark.parametrize("top_k", [0, 3, "1", 1.5])
+def test_top_k_counts_classes(top_k):
+    with pytest.raises(SignatureError, match=f"top_k is {top_k!r}, and there are 2"):
+        kmg.classify_signature(functional(2, "softmax"), top_k=top_k)

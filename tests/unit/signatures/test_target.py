@@ -1,5 +1,7 @@
 """Models, methods and functions by the keys of what they take and give."""
 
+import typing
+
 import keras
 import numpy as np
 import pytest
@@ -204,3 +206,32 @@ def test_a_layer_has_the_keys_of_its_call():
     dense = layers.Dense(2)
     signature = kmg.predict_signature(dense, {"inputs": SPEC})
     np.testing.assert_array_equal(signature(inputs=X)["output"], dense(X))
+
+
+def test_fields_of_named_tuples_are_keys():
+    class Scores(typing.NamedTuple):
+        logits: typing.Any
+        extra: typing.Any
+
+    class Fields(keras.Model):
+        """Takes and gives named tuples."""
+
+        def call(self, x):
+            return Scores(x.extra, {"deep": x.logits})
+
+    spec = tf.TensorSpec([None], tf.float32)
+    signature = kmg.predict_signature(Fields(), Scores(spec, spec))
+    found = signature(logits=[1.0], extra=[2.0])
+    assert {k: v.tolist() for k, v in found.items()} == {
+        "logits": [2],
+        "extra_deep": [1],
+    }
+
+
+def test_specs_name_the_inputs_of_a_model(pair):
+    model = keras.Sequential([keras.Input((3,), name="x"), layers.Dense(1)])
+    for target in (model, pair):
+        named = tf.TensorSpec([None, 3], tf.float32, name="rows")
+        assert list(kmg.predict_signature(target, named).inputs) == ["rows"]
+    assert list(kmg.predict_signature(model, SPEC).inputs) == ["x"]
+    assert list(kmg.predict_signature(pair, keras.Input((3,))).inputs) == ["features"]
