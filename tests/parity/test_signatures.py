@@ -394,6 +394,31 @@ def test_images_are_resized_when_asked(tf115, tmp_path):
     assert_same(found, "r", signature(serialized))
 
 
+def test_images_of_any_format_are_decoded(tf115, tmp_path):
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3)).astype("uint8")
+    encoders = (tf.io.encode_png, tf.io.encode_jpeg)
+    files = [
+        encode(each).numpy() for encode, each in zip(encoders, pixels, strict=True)
+    ]
+
+    def decode(image):
+        pixels = tf.io.decode_image(image, channels=3, expand_animations=False)
+        return tf.ensure_shape(pixels, [8, 8, 3])
+
+    signature = kmg.predict_signature(
+        lambda images: {
+            "pixels": tf.map_fn(decode, images, fn_output_signature="uint8")
+        },
+        tf.TensorSpec([None], tf.string),
+    )
+
+    found = served(tf115, tmp_path, model, {"d": signature}, files)
+
+    assert_same(found, "d", signature(files))
+    np.testing.assert_array_equal(signature(files)["pixels"][0], pixels[0])
+
+
 def test_raw_features_of_a_feature_space(tf115, tmp_path):
     space = keras.utils.FeatureSpace(
         {

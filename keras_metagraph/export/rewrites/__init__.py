@@ -2,6 +2,7 @@
 
 from keras_metagraph.export.rewrites.convolution import REWRITES as CONVOLUTION
 from keras_metagraph.export.rewrites.counting import REWRITES as COUNTING
+from keras_metagraph.export.rewrites.decoding import REWRITES as DECODING
 from keras_metagraph.export.rewrites.images import REWRITES as IMAGES
 from keras_metagraph.export.rewrites.math import REWRITES as MATH
 from keras_metagraph.export.rewrites.matrix import REWRITES as MATRIX
@@ -15,6 +16,7 @@ __all__ = ["REWRITES"]
 REWRITES: dict[str, Rewrite] = {
     **CONVOLUTION,
     **COUNTING,
+    **DECODING,
     **IMAGES,
     **MATH,
     **MATRIX,
