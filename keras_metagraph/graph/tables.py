@@ -6,6 +6,7 @@ makes it again to use it.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -28,6 +29,7 @@ _TABLES = frozenset(
 _FILLS = ("InitializeTable", "LookupTableImport")
 _FILLS_FROM_FILES = "InitializeTableFromTextFile"
 _PASSED = frozenset({"Identity", "IdentityN"})
+_scopes = itertools.count()
 
 
 def table_name(node: Node) -> str:
@@ -96,6 +98,11 @@ def used_tables(graph: Graph, names: Iterable[str]) -> set[str]:
         for node in each.nodes.values()
         if node.op in _TABLES
     }
+
+
+def new_resource_scope() -> str:
+    """A scope that no other graph of the process has, for `private_resources`."""
+    return f"keras_metagraph_{next(_scopes)}"
 
 
 def private_resources(graph: Graph, scope: str) -> Graph:

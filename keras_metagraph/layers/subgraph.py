@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import itertools
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,11 @@ from keras_metagraph.graph.passes.repair_attributes import (
 )
 from keras_metagraph.graph.passes.structure import prune
 from keras_metagraph.graph.specs import tensor_spec
-from keras_metagraph.graph.tables import table_fills, used_tables
+from keras_metagraph.graph.tables import (
+    new_resource_scope,
+    table_fills,
+    used_tables,
+)
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.layers.graph_function import Wanted, make_function
 
@@ -33,7 +36,6 @@ _MAX_GRAPH_BYTES = 2**31 - 1  # as protobuf has it
 _DAMAGED = "The graph in the configuration of a layer cannot be read"
 _SAVE_AGAIN = "save the model again; the file is damaged."
 _SHAPED = {"Enter", "Merge", "RefMerge"}
-_namespaces = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Subgraph:
 
     def __init__(self, graph: Graph, request: Request) -> None:
         self.graph, self.request = _cut(graph, request)
-        self._namespace = f"keras_metagraph_{next(_namespaces)}"
+        self._namespace = new_resource_scope()
         self._functions: dict[bool, Any] = {}
         self._constant_ops: set[str] = set()
         self._initialized = not self.request.initializers

@@ -5,7 +5,6 @@ variables captured from outside. The import adds no control dependencies, so tha
 order of effects is the one that TensorFlow 1 had (`tf.compat.v1.wrap_function`).
 """
 
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +18,15 @@ from keras_metagraph.graph.passes import prepare_for_session
 from keras_metagraph.graph.passes.resource_handles import resource_handles
 from keras_metagraph.graph.passes.resource_variables import resource_variables
 from keras_metagraph.graph.specs import tensor_spec
-from keras_metagraph.graph.tables import private_resources, table_fills, used_tables
+from keras_metagraph.graph.tables import (
+    new_resource_scope,
+    private_resources,
+    table_fills,
+    used_tables,
+)
 from keras_metagraph.graph.to_proto import graph_to_proto
 
 _PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
-_scopes = itertools.count()
 
 Runner = Callable[[Sequence[Any]], list[Any]]
 
@@ -55,7 +58,7 @@ class SessionExecutor:
         self._fills = table_fills(graph)
         self._initialized: set[str] = set()
         # Tables live in TensorFlow's resource manager under process-wide names.
-        self._scope = f"keras_metagraph_{next(_scopes)}"
+        self._scope = new_resource_scope()
 
     def run(
         self,

@@ -509,6 +509,9 @@ def test_tables_that_lie_in_functions(tmp_path):
     lines = tmp_path / "third" / "assets" / "words.txt"
     lines.write_text("horse\ncow\ndog\n")
     # Both have tables of the same name, and contents of their own.
-    assert find(tmp_path / "second") == [1, -1]
-    assert find(tmp_path / "third") == [2, 1]
+    # So do the layers of the models and their signatures, in whichever order.
+    for _ in range(2):
+        load_from_meta_graph(tmp_path / "second")
+        assert find(tmp_path / "second") == [1, -1]
+        assert find(tmp_path / "third") == [2, 1]
     assert find(tmp_path / "second") == [1, -1]
