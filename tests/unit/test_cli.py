@@ -16,6 +16,12 @@ v1 = tf.compat.v1
 ZOO = FIXTURES / "zoo"
 
 
+@pytest.fixture(autouse=True)
+def nobody_looks(monkeypatch):
+    """Leaves it open how wide the terminal is; pytest-xdist says it of its own."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def test_prints_tables(capsys):
     code = cli.main(["inspect", str(ZOO / "mlp_adam")])
 

@@ -1,13 +1,23 @@
 """A directory is there whole, or not at all."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from keras_metagraph.errors import ExportError
 from keras_metagraph.saved_model.directory import new_directory, next_version
+
+DYING_WRITER = """
+import os, signal, sys
+from keras_metagraph.saved_model.directory import new_directory
+
+with new_directory(sys.argv[1]) as temporary:
+    os.mkdir(os.path.join(temporary, "variables"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_a_directory_gets_its_name_at_the_end(tmp_path):
@@ -55,11 +65,8 @@ def test_the_later_of_two_writers_fails(tmp_path):
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    writer = context.Process(target=write_and_die, args=(str(tmp_path / "1"),))
-    writer.start()
-    writer.join()
-    assert writer.exitcode == -signal.SIGKILL
+    done = subprocess.run([sys.executable, "-c", DYING_WRITER, str(tmp_path / "1")])
+    assert done.returncode == -signal.SIGKILL
     (left,) = os.listdir(tmp_path)
     assert left.startswith("temp-1-")
     (tmp_path / "temp-of-somebody-else").mkdir()
@@ -72,10 +79,6 @@ def write(path, fail=lambda: None):
     with new_directory(path) as temporary:
         os.mkdir(os.path.join(temporary, "variables"))
         fail()
-
-
-def write_and_die(path):
-    write(path, fail=lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_versions_grow_whatever_the_clock_says(tmp_path, monkeypatch):
