@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 from keras_metagraph.audit.structure import check_structure
 from keras_metagraph.checkpoint.restore import TensorReader, open_checkpoint
@@ -20,6 +20,7 @@ from keras_metagraph.errors import (
 from keras_metagraph.export.vocabularies import restore_vocabularies
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.loading.assignment import restore_trainable, restore_variables
+from keras_metagraph.loading.building import build_by_call
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.moving_averages import shadow_keys
 from keras_metagraph.loading.objects import resolve_objects
@@ -327,14 +328,7 @@ def _build(model: Any, fields: dict[str, Any]) -> None:
     structure = fields.get("input_structure")
     if structure is None:
         return
-    try:
-        # As tracing would do it: nothing is computed, and no random seed advances.
-        model(_map_inputs(_symbolic_input, structure))
-    except Exception as error:  # A call that only works on values says so in any way.
-        try:
-            model(_map_inputs(_zeros, structure))
-        except Exception:
-            raise error from None
+    build_by_call(model, _specs(structure))
 
 
 def _compile(model: Any, config: dict[str, Any], safe_mode: bool) -> None:
@@ -352,23 +346,12 @@ def _compile(model: Any, config: dict[str, Any], safe_mode: bool) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _map_inputs(make: Any, structure: Any) -> Any:
-    """Replaces the specs in the structure of a model's inputs."""
+def _specs(structure: Any) -> Any:
+    """The specs in the structure of a model's inputs."""
     if isinstance(structure, dict) and set(structure) >= {"name", "shape", "dtype"}:
         shape = structure["shape"]
         # Keras has no tensors of unknown rank.
-        return make((None,) if shape is None else tuple(shape), structure["dtype"])
+        return tf.TensorSpec((None,) if shape is None else shape, structure["dtype"])
     if isinstance(structure, dict):
-        return {key: _map_inputs(make, part) for key, part in structure.items()}
-    return [_map_inputs(make, part) for part in structure]
-
-
-def _symbolic_input(shape: tuple[int | None, ...], dtype: str) -> Any:
-    return keras.Input(batch_shape=shape, dtype=dtype)
-
-
-def _zeros(shape: tuple[int | None, ...], dtype: str) -> Any:
-    sizes = [1 if size is None else size for size in shape]
-    if dtype == "string":
-        return keras.ops.convert_to_tensor(np.full(sizes, "", dtype=object))
-    return keras.ops.zeros(sizes, dtype=dtype)
+        return {key: _specs(part) for key, part in structure.items()}
+    return [_specs(part) for part in structure]

@@ -6,6 +6,7 @@ dialects of `reference.json`; see the two generators for them.
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,23 @@ import numpy as np
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 Arrays = dict[str, np.ndarray]
+
+
+def recorded_sums(folder: Path) -> dict[str, str]:
+    """What `SHA256SUMS` of a folder says of its files."""
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """The same of the files in the folders below, as they are."""
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(
+            file.read_bytes()
+        ).hexdigest()
+        for file in folder.glob("*/**/*")
+        if file.is_file()
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,33 +1,23 @@
-import hashlib
-
 import numpy as np
 import pytest
 
 from oracle import references
 
 
-def _sums() -> dict[str, str]:
-    lines = (references.FIXTURES / "SHA256SUMS").read_text().splitlines()
-    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
-
-
 def test_fixtures_are_the_recorded_ones():
     found = {
-        file.relative_to(references.FIXTURES).as_posix(): hashlib.sha256(
-            file.read_bytes()
-        ).hexdigest()
-        for folder in ("zoo", "versions", "saved_models")
-        for file in (references.FIXTURES / folder).rglob("*")
-        if file.is_file()
+        path: digest
+        for path, digest in references.sums_of(references.FIXTURES).items()
+        if path.startswith(("saved_models/", "versions/", "zoo/"))
     }
 
-    assert found == _sums()
+    assert found == references.recorded_sums(references.FIXTURES)
 
 
 def test_every_fixture_folder_is_an_export():
     folders = {
         path.split("/reference.json")[0]
-        for path in _sums()
+        for path in references.recorded_sums(references.FIXTURES)
         if "json" in path and path.startswith(("zoo/", "versions/"))
     }
 

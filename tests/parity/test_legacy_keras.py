@@ -1,6 +1,5 @@
 """Files of old Keras releases, against what those releases computed."""
 
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -60,17 +59,7 @@ def assert_predicts(model, x, expected, tolerance):
 
 
 def test_fixtures_are_the_recorded_ones():
-    lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
-    recorded = dict(reversed(line.split("  ", 1)) for line in lines)
-
-    found = {
-        file.relative_to(FOLDER).as_posix(): hashlib.sha256(
-            file.read_bytes()
-        ).hexdigest()
-        for file in FOLDER.glob("*/*")
-    }
-
-    assert found == recorded
+    assert references.sums_of(FOLDER) == references.recorded_sums(FOLDER)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

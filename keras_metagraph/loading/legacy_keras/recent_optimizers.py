@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_metagraph.training.optimizers import TFKerasAdam
-from keras_metagraph.training.optimizers.base import TF1Optimizer
+from keras_metagraph.training.optimizers.tf_keras import TwoMoments
 from keras_metagraph.training.rules import dense, resource
 
 _register = keras.saving.register_keras_serializable("keras_metagraph")
@@ -48,7 +48,7 @@ class RecentAdafactor(_DenseStep, keras.optimizers.Adafactor):
 
 
 @_register
-class RecentNadam(TF1Optimizer):
+class RecentNadam(TwoMoments):
     """`Nadam` of Keras 2.11 to 2.15.
 
     ```
@@ -74,25 +74,6 @@ class RecentNadam(TF1Optimizer):
         epsilon: Added to the root.
         **kwargs: As for `keras.optimizers.Optimizer`.
     """
-
-    settings = ("beta_1", "beta_2", "epsilon")
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-
-    def slot_values(self) -> dict[str, float]:
-        """Both start with zeros."""
-        return {"momentum": 0.0, "velocity": 0.0}
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the slots and the product."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_metagraph.audit.structure import check_structure
 from keras_metagraph.checkpoint.restore import open_checkpoint
@@ -19,6 +18,7 @@ from keras_metagraph.errors import (
 from keras_metagraph.formats.keras_h5 import release
 from keras_metagraph.formats.keras_metadata import KerasObject, read_keras_metadata
 from keras_metagraph.formats.layout import Export
+from keras_metagraph.loading.building import build_by_call
 from keras_metagraph.loading.legacy_keras.config import Objects
 from keras_metagraph.loading.legacy_keras.layers import hard_sigmoid
 from keras_metagraph.loading.legacy_keras.model import build_model
@@ -166,29 +166,13 @@ def _build(model: Any, saved: SavedObjects) -> None:
     """Creates the variables of a model that only does so when it is called."""
     arguments, keywords = input_specs(saved)
     try:
-        # As tracing would do it: nothing is computed, and no random seed advances.
-        model(*_map(_symbolic, arguments), **_map(_symbolic, keywords))
-    except Exception as error:  # A call that only works on values says so in any way.
-        try:
-            model(*_map(_zeros, arguments), **_map(_zeros, keywords))
-        except MetaGraphError:
-            raise
-        except Exception:
-            raise FormatError(
-                f"The model {type(model).__name__} cannot be called with the inputs "
-                f"that it was saved with: {type(error).__name__}: {error}",
-                fix="see that the class takes what the saved one took; or take its "
-                'functions with rebuild="graph".',
-            ) from error
-
-
-def _map(make: Any, structure: Any) -> Any:
-    return keras.tree.map_structure(make, structure)
-
-
-def _symbolic(spec: Any) -> Any:
-    return keras.Input(batch_shape=spec.shape, dtype=spec.dtype)
-
-
-def _zeros(spec: Any) -> Any:
-    return tf.zeros([1 if size is None else size for size in spec.shape], spec.dtype)
+        build_by_call(model, *arguments, **keywords)
+    except MetaGraphError:
+        raise
+    except Exception as error:  # The user's own code runs here.
+        raise FormatError(
+            f"The model {type(model).__name__} cannot be called with the inputs that "
+            f"it was saved with: {type(error).__name__}: {error}",
+            fix="see that the class takes what the saved one took; or take its "
+            'functions with rebuild="graph".',
+        ) from error

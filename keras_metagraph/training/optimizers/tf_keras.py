@@ -6,7 +6,7 @@ argument is the schedule `InverseTimeDecay(learning_rate, 1, decay)`.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -25,6 +25,29 @@ from keras_metagraph.training.rules import (
     sgd_rule,
     unique_rows,
 )
+
+
+class TwoMoments(TF1Optimizer):
+    """What the Nadams of tf.keras and Keras 2 have in common."""
+
+    settings: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def slot_values(self) -> dict[str, float]:
+        """Both start with zeros."""
+        return {"momentum": 0.0, "velocity": 0.0}
 
 
 @tf1_optimizer
@@ -234,7 +257,7 @@ class TFKerasAdagrad(TF1Optimizer):
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
-class TFKerasNadam(SteppedOptimizer):
+class TFKerasNadam(TwoMoments, SteppedOptimizer):
     """`tf.keras.optimizers.Nadam` of TensorFlow 1.15.
 
     ```
@@ -261,7 +284,7 @@ class TFKerasNadam(SteppedOptimizer):
         **kwargs: As for `keras.optimizers.Optimizer`.
     """
 
-    settings = ("beta_1", "beta_2", "epsilon", "schedule_decay")
+    settings = (*TwoMoments.settings, "schedule_decay")
 
     def __init__(
         self,
@@ -272,15 +295,8 @@ class TFKerasNadam(SteppedOptimizer):
         schedule_decay: float = 0.004,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.schedule_decay = schedule_decay
-
-    def slot_values(self) -> dict[str, float]:
-        """Both start with zeros."""
-        return {"momentum": 0.0, "velocity": 0.0}
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the slots and the cache."""
