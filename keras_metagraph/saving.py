@@ -12,7 +12,6 @@ from keras_metagraph.checkpoint.durable import replaced_file, write_bytes
 from keras_metagraph.checkpoint.names import STATE_FILE, meta_path, step_prefix
 from keras_metagraph.checkpoint.snapshot import read_value, take_snapshot
 from keras_metagraph.checkpoint.write import write_checkpoint
-from keras_metagraph.errors import SignatureError
 from keras_metagraph.export.assemble import Exported, finish
 from keras_metagraph.export.cache import cached_meta_graph, last_export
 from keras_metagraph.export.checkpoint_values import checkpoint_values
@@ -243,7 +242,6 @@ def export_with(model: Any, options: ExportOptions) -> tuple[Exported, Any]:
     )
     original = export_original(model, options)
     if original is not None:
-        _refuse_functions(signatures)
         return original, _finished(original, options)
     exported, is_new = cached_meta_graph(model, options)
     if exported.unsupported and is_new:
@@ -264,18 +262,6 @@ def _finished(exported: Exported, options: ExportOptions) -> Any:
     written = [key for key in options.signatures or () if key in signature_defs]
     check_signatures(signature_defs, written)
     return meta_graph_def
-
-
-def _refuse_functions(signatures: Mapping[str, Any]) -> None:
-    """Refuses signatures for a graph that is written as it came."""
-    functions = [key for key, value in signatures.items() if callable(value)]
-    if functions:
-        raise SignatureError(
-            "The model goes on with the graph of its file, to which signatures that "
-            "are functions cannot be added.",
-            findings=[f"signature {key!r}" for key in functions],
-            fix='name tensors of the graph: {"inputs": {"x": "x:0"}, "outputs": ...}.',
-        )
 
 
 def _with_own(
