@@ -1,6 +1,6 @@
 """Says what a source has and the file that was made of it has not."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_metagraph.conversion.kinds import SAVED_MODEL, WEIGHTS
@@ -67,22 +67,59 @@ def _without_graph(source: Source) -> Iterator[str]:
 
 
 def _from_graphs(source: Source, written: Export) -> Iterator[str]:
-    """Signatures and collections that are in no written graph."""
-    before = _members([graph.meta_graph_def for graph in source.graphs])
-    after = _members(written.meta_graphs)
+    """Signatures and collections that are in no written graph, or changed there."""
+    graphs = [graph.meta_graph_def for graph in source.graphs]
+    before, after = _members(graphs), _members(written.meta_graphs)
     for what, had, there in zip(
         ("signatures", "collections"), before, after, strict=True
     ):
         if had - there:
             yield f"{what}: {_listed(sorted(had - there))}"
+    changed = sorted(_changed(_signatures(graphs), _signatures(written.meta_graphs)))
+    if changed:
+        yield (
+            f"signatures: {_listed(changed)}, as they were; those that have the name "
+            "now take or give something else"
+        )
 
 
 def _members(meta_graph_defs: Iterable[Any]) -> tuple[set[str], set[str]]:
     """Keys of signatures and names of collections; `None` is no graph."""
     known = [each for each in meta_graph_defs if each is not None]
-    signatures = {key for each in known for key in signature_defs(each)}
-    collections = {name for each in known for name in each.collection_def}
-    return signatures, collections - _LOADING
+    names = {name for each in known for name in each.collection_def}
+    return set(_signatures(known)), names - _LOADING
+
+
+def _signatures(meta_graph_defs: Iterable[Any]) -> dict[str, list[Any]]:
+    """The signatures of all graphs by key; `None` is no graph."""
+    found: dict[str, list[Any]] = {}
+    for each in meta_graph_defs:
+        definitions = {} if each is None else signature_defs(each)
+        for key, definition in definitions.items():
+            found.setdefault(key, []).append(definition)
+    return found
+
+
+def _changed(
+    before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[Any]]
+) -> set[str]:
+    """Keys under which a signature stands that does not do what one did."""
+    return {
+        key
+        for key in before.keys() & after.keys()
+        if not all(any(_serves(new, old) for new in after[key]) for old in before[key])
+    }
+
+
+def _serves(new: Any, old: Any) -> bool:
+    """Whether who calls one signature may call the other instead."""
+    # Those of SavedModels have each metric once more, as a value and an update.
+    wanted = {key for key in old.outputs if not key.startswith("metrics/")}
+    return (
+        old.method_name in ("", new.method_name)
+        and set(old.inputs) == set(new.inputs)
+        and wanted <= set(new.outputs)
+    )
 
 
 def _without_steps(source: Source, graphs: Sequence[str]) -> Iterator[str]:

@@ -518,3 +518,22 @@ def test_what_does_not_fit_is_said_and_leaves_nothing(
         convert(source, destination, **given)
 
     assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_a_signature_that_became_another_is_named(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,), name="x"), keras.layers.Dense(2, "softmax")]
+    )
+    signatures = {
+        "serving_default": kmg.classify_signature(model),
+        "predict": kmg.predict_signature(model),
+    }
+    path = kmg.save_saved_model(tmp_path / "1", model, signatures=signatures)
+
+    report = convert(path, tmp_path / "model.meta")
+
+    assert "signatures: predict" in report.lost
+    assert any(
+        line.startswith("signatures: serving_default, as they were")
+        for line in report.lost
+    )
