@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -78,11 +79,22 @@ class Batches(keras.utils.PyDataset):
 
 
 class Augmented(Batches):
-    """Draws for every batch."""
+    """Draws for every batch, in the thread that reads ahead."""
+
+    def __init__(self, x, y):
+        super().__init__(x, y)
+        self.drawing, self.ended = threading.Lock(), False
 
     def __getitem__(self, index):
         x, y = super().__getitem__(index)
-        return x + np.random.normal(size=x.shape).astype("float32"), y
+        with self.drawing:
+            if self.ended:
+                return x, y
+            return x + np.random.normal(size=x.shape).astype("float32"), y
+
+    def end(self):
+        with self.drawing:
+            self.ended = True
 
 
 def make_model(kind):
@@ -170,9 +182,11 @@ def train(kind, directory, batch=0, *, by_signal=False, **arguments):
         history = model.fit(
             callbacks=[*callbacks, kill], epochs=epochs, verbose=0, **data
         )
-    finally:  # as a process that is killed closes its files
+    finally:  # as a process that is killed closes its files and ends its threads
         if kind == "callbacks" and log.csv_file is not None:
             log.csv_file.close()
+        if kind == "augmented":
+            data["x"].end()
     values = {f"model {i}": v.numpy() for i, v in enumerate(model.variables)}
     slots = enumerate(model.optimizer.variables)
     values |= {f"optimizer {i}": v.numpy() for i, v in slots}
