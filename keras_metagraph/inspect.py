@@ -19,6 +19,7 @@ from keras_metagraph.loading.legacy_keras.summary import (
     summarize_keras2,
 )
 from keras_metagraph.loading.summary import GraphSummary, summarize
+from keras_metagraph.loading.vocabularies import readable_tables
 from keras_metagraph.printed import Printed
 
 
@@ -101,7 +102,9 @@ def inspect_meta_graph(
         kind=export.kind,
         checkpoint=export.checkpoint,
         note=note or export.note,
-        meta_graphs=_share_unused([summarize(graph, reader) for graph in wanted]),
+        meta_graphs=_share_unused(
+            [summarize(g, reader, readable_tables(g, export)) for g in wanted]
+        ),
         keras=summarize_keras2(wanted[0], keras2) if keras2 else None,
     )
 

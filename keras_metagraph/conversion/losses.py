@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_metagraph.conversion.kinds import SAVED_MODEL, WEIGHTS
+from keras_metagraph.conversion.kinds import H5, SAVED_MODEL, WEIGHTS
 from keras_metagraph.conversion.sources import Source, SourceGraph
 from keras_metagraph.conversion.writers import asset_files, steps_of
+from keras_metagraph.export.vocabularies import vocabularies
 from keras_metagraph.formats.layout import Export
 from keras_metagraph.loading.infer.signatures import signature_defs
 
@@ -39,6 +40,8 @@ def losses(
         yield f"the graph with the tags {list(tags)}"
     if kind == WEIGHTS:
         yield "the model itself: such a file has weights and optimizer state alone"
+    if kind in (H5, WEIGHTS):
+        yield from _learned(source.graphs)
     if written is None:
         yield from _without_graph(source)
     else:
@@ -53,6 +56,15 @@ def losses(
         )
     if any(_has_objects(graph) for graph in source.graphs):
         yield "the objects and functions of TensorFlow 2 that no signature calls"
+
+
+def _learned(graphs: Iterable[SourceGraph]) -> Iterator[str]:
+    """The vocabularies that `adapt` gave layers; HDF5 has place for arrays only."""
+    models = [graph.model for graph in graphs if not graph.runs_graph]
+    found = [each for model in models for each in vocabularies(model)]
+    names = dict.fromkeys(each["layer"] for each in found if each is not None)
+    if names:
+        yield f"what layers have adapted to: the vocabularies of {_listed(list(names))}"
 
 
 def _without_graph(source: Source) -> Iterator[str]:

@@ -11,6 +11,7 @@ from keras_metagraph.checkpoint.names import is_file_of
 from keras_metagraph.conversion.kinds import META_GRAPH, SAVED_MODEL
 from keras_metagraph.errors import ExportError
 from keras_metagraph.formats.saved_model import SavedModelLayout
+from keras_metagraph.saved_model.directory import make_parents
 
 
 def taken(destination: str, kind: str) -> list[str]:
@@ -85,8 +86,9 @@ def staged(destination: str, kind: str, *, force: bool) -> Iterator[str]:
     """
     directory, base = os.path.split(os.path.abspath(destination))
     stage = None
+    made: list[str] = []
     try:
-        os.makedirs(directory, exist_ok=True)
+        made = make_parents(directory)
         stage = tempfile.mkdtemp(prefix=f".{base}.tmp-", dir=directory)
         new = os.path.join(stage, "new")
         os.mkdir(new)
@@ -101,6 +103,9 @@ def staged(destination: str, kind: str, *, force: bool) -> Iterator[str]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+        for parent in reversed(made):  # Those that are still empty.
+            with contextlib.suppress(OSError):
+                os.rmdir(parent)
 
 
 def _replace(new: str, directory: str, replaced: Sequence[str], old: str) -> None:

@@ -37,7 +37,7 @@ def describe(
         JSON, in UTF-8.
     """
     config, error = _config(lambda: keras.saving.serialize_keras_object(model))
-    compiled, compile_error = _config(model.get_compile_config)
+    compiled, compile_error = _config(lambda: _compile_config(model))
     fields = {
         "protocol": PROTOCOL,
         "versions": _versions(),
@@ -55,6 +55,18 @@ def describe(
     if model.compiled and compile_error is not None:
         fields["compile_error"] = compile_error
     return json.dumps(fields, sort_keys=True).encode("utf-8")
+
+
+def _compile_config(model: Any) -> Any:
+    """How the model is compiled; the optimizer, too, where Keras has lost it.
+
+    `model.save` to H5 takes it out of the config that the model keeps.
+    """
+    config = model.get_compile_config()
+    optimizer = getattr(model, "optimizer", None)
+    if config is None or optimizer is None or "optimizer" in config:
+        return config
+    return {**config, "optimizer": keras.saving.serialize_keras_object(optimizer)}
 
 
 def _config(get: Callable[[], Any]) -> tuple[Any, str | None]:

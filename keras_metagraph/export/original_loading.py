@@ -23,7 +23,11 @@ from keras_metagraph.export.saver import add_group, add_saver
 from keras_metagraph.export.signatures import DEFAULT_KEY, EVAL, PREDICT, TRAIN
 from keras_metagraph.export.tables import TableFile
 from keras_metagraph.graph.ir import Graph, Node, TensorName
-from keras_metagraph.graph.restore_wiring import restored_variables
+from keras_metagraph.graph.restore_wiring import (
+    keys_read,
+    restored_variables,
+    table_fills,
+)
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
@@ -101,7 +105,10 @@ def complete_for_loader(
 
 
 def renew_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
-    """Replaces a saver that reads checkpoints of the format V1: V2 is what is written.
+    """Replaces a saver that cannot read the checkpoint that is written.
+
+    It reads the format V1, or what is no variable: boosted trees, and the contents of
+    mutable tables, are in the graph by now.
 
     Args:
         meta_graph_def: The MetaGraphDef, which is changed.
@@ -109,10 +116,19 @@ def renew_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
         model: The model.
     """
     is_old = any(node.op in _V1_READERS for node in graph.nodes.values())
-    if is_old and meta_graph_def.HasField("saver_def"):
+    if not meta_graph_def.HasField("saver_def"):
+        return
+    if is_old or not _finds_all(meta_graph_def, graph, model):
         known = set(graph.nodes)
         _replace_saver(meta_graph_def, graph, model)
         _append_new(meta_graph_def, graph, known)
+
+
+def _finds_all(meta_graph_def: Any, graph: Graph, model: Any) -> bool:
+    """Whether the checkpoint of a model has all keys that a saver asks for."""
+    found = graph_variables(meta_graph_def, graph)
+    written = {_Saved(found[name], "").key for name in model.meta_graph.variables}
+    return keys_read(meta_graph_def, graph) <= written
 
 
 def _append_new(meta_graph_def: Any, graph: Graph, known: Collection[str]) -> None:
@@ -212,8 +228,10 @@ def _replace_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
     """
     is_new = meta_graph_def.saver_def.version == tf.compat.v1.train.SaverDef.V2
     restored = restored_variables(meta_graph_def, graph)
-    if is_new and restored.keys() == model.meta_graph.variables.keys():
+    knows_all = restored.keys() == model.meta_graph.variables.keys()
+    if is_new and knows_all and _finds_all(meta_graph_def, graph, model):
         return
+    fills = table_fills(meta_graph_def, graph)
     found = graph_variables(meta_graph_def, graph)
     saved = []
     for name in model.meta_graph.variables:
@@ -224,7 +242,7 @@ def _replace_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
         saved.append(_Saved(variable, read))
     meta_graph_def.ClearField("saver_def")
     if saved:
-        meta_graph_def.saver_def.CopyFrom(add_saver(graph, saved))
+        meta_graph_def.saver_def.CopyFrom(add_saver(graph, saved, fills))
 
 
 def _train_op(graph: Graph, model: Any) -> str:

@@ -57,6 +57,23 @@ def seen_data(model: Any, step: str) -> tuple[Any, Any, Any] | None:
     return None if data is None else keras.utils.unpack_x_y_sample_weight(data)
 
 
+def sees_bare_data(model: Any, step: str) -> bool | None:
+    """Whether a step takes its inputs as they are; not `(x,)`, as arrays are passed.
+
+    So it is with a dataset that has no labels.
+
+    Args:
+        model: The model.
+        step: `"train_step"` or `"test_step"`.
+
+    Returns:
+        What was seen of it, or else of the other step; None if nothing was.
+    """
+    seen = _SEEN.get(model, {})
+    data = seen.get(step, seen.get("train_step", seen.get("test_step")))
+    return None if data is None else not isinstance(data, list | tuple)
+
+
 def _watch_step(model: Any, step: str) -> None:
     inner: Callable[..., Any] = getattr(model, step)
     owner = weakref.ref(model)
@@ -148,6 +165,25 @@ def input_specs(model: Any, given: Any = None) -> Any:
     return name_leaves(structure, _leaf_names(structure, defaults), set())
 
 
+def whole_batch_specs(model: Any) -> Any:
+    """The specs of all that a step of the model's own saw, as one input of its `call`.
+
+    A step may take the three parts of its batch for three inputs.
+
+    Args:
+        model: A model with a `train_step` or `test_step` of its own.
+
+    Returns:
+        A tuple of named specs; None if there was but one part.
+    """
+    for step in ("train_step", "test_step"):
+        own = getattr(type(model), step) is not getattr(keras.Model, step)
+        data = _SEEN.get(model, {}).get(step) if own else None
+        if isinstance(data, tuple) and len([d for d in data if d is not None]) > 1:
+            return input_specs(model, data)
+    return None
+
+
 def _own_name(spec: Any) -> str | None:
     """The name that the user gave a spec; not the one that Keras made up."""
     name = getattr(spec, "name", None)
@@ -165,12 +201,10 @@ def _input_structure(model: Any) -> Any:
         return model.input
     config = (model.get_build_config() or {}) if model.built else {}
     shapes = config.get("shapes_dict", config)
-    # `fit` and `predict` pass one argument; the first is the one with the data.
-    built = (
-        _specs_of_shapes(next(iter(shapes.values())), model.input_dtype)
-        if shapes
-        else None
-    )
+    # `fit` and `predict` pass one argument; the first is the one with the data. Keras
+    # builds a model that has no `call` without a shape.
+    shape = next(iter(shapes.values()), None)
+    built = None if shape is None else _specs_of_shapes(shape, model.input_dtype)
     for step in reversed(STEPS):
         data = seen_data(model, step)
         if data is not None and (built is None or _fits(data[0], built)):
@@ -178,6 +212,11 @@ def _input_structure(model: Any) -> Any:
     if built is None:
         raise _never_built(model)
     return built
+
+
+def has_call(model: Any) -> bool:
+    """Whether a model can be called: some, as GANs, have a `train_step` only."""
+    return getattr(type(model), "call", None) is not keras.Model.call
 
 
 def step_input_specs(model: Any, step: str, inputs: Any) -> Any:
@@ -218,8 +257,16 @@ def _specs_of_shapes(shape: Any, dtype: Any) -> Any:
 
 
 def _never_built(model: Any) -> ExportError:
+    if not has_call(model):
+        return ExportError(
+            f"The model {model.name!r} has no `call`, and what its steps take is not "
+            "known.",
+            fix="pass inputs=tf.TensorSpec(...), with what train_step takes as `x`, or "
+            "fit it with MetaGraphCheckpoint or MetaGraphMixin, which note it.",
+        )
     return ExportError(
-        f"The model {model.name!r} has never seen data, so its inputs are not known.",
+        f"The model {model.name!r} has never seen data through its `call`, so its "
+        "inputs are not known.",
         fix="call it once on a batch, fit it, or pass inputs=tf.TensorSpec(...).",
     )
 
@@ -240,8 +287,9 @@ def _input_names(model: Any, structure: Any) -> list[str]:
             else tensor.name
             for tensor in flat
         ]
-    parameters = list(inspect.signature(model.call).parameters)
-    first = parameters[0] if parameters else "inputs"
+    parameters = list(inspect.signature(model.call).parameters.values())
+    named = bool(parameters) and parameters[0].kind is not parameters[0].VAR_POSITIONAL
+    first = parameters[0].name if named else "inputs"
     return [first] if count == 1 else [f"{first}_{place}" for place in range(count)]
 
 
@@ -258,7 +306,7 @@ def label_specs(
     Args:
         model: A compiled model.
         step: `"train_step"` or `"test_step"`.
-        outputs: Specs of what the model returns.
+        outputs: Specs of what the model returns; None if it cannot be called.
         given: Specs of the labels from the user; wins over anything else.
         given_weight: Specs of the sample weights; True for one a sample, False for
             none.
@@ -313,7 +361,7 @@ def _expected_labels(model: Any, outputs: Any) -> Any:
 
 def _labels_of_loss(loss: Any, outputs: Any, model: Any) -> Any:
     """Labels as the loss takes them: class numbers for sparse ones, else as outputs."""
-    if loss is None:
+    if loss is None or outputs is None:
         return None
     flat = tf.nest.flatten(outputs)
     losses = [loss] * len(flat)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_metagraph.errors import ExportError
 from keras_metagraph.export.nodes import const_node, make_node
 from keras_metagraph.graph.ir import Graph, Node
 
@@ -95,8 +96,11 @@ def add_table(
 
     Returns:
         The node that fills it, and its file.
+
+    Raises:
+        ExportError: If the table was never filled.
     """
-    keys, values = _contents(handle, kind)
+    keys, values = _contents(name, handle, kind)
     graph.add(
         make_node(
             name,
@@ -114,11 +118,18 @@ def add_table(
     return _add_reader(graph, name, lines)
 
 
-def _contents(handle: Any, kind: TableType) -> tuple[Any, Any]:
+def _contents(name: str, handle: Any, kind: TableType) -> tuple[Any, Any]:
     """Keys and values, always in the same order: that of numbers, if there are any."""
-    keys, values = tf.raw_ops.LookupTableExportV2(
-        table_handle=handle, Tkeys=kind.key, Tvalues=kind.value
-    )
+    try:
+        keys, values = tf.raw_ops.LookupTableExportV2(
+            table_handle=handle, Tkeys=kind.key, Tvalues=kind.value
+        )
+    except tf.errors.OpError as error:  # one that nothing was put into
+        raise ExportError(
+            f"The lookup table {name!r} has no vocabulary: {error.message}",
+            fix="adapt its layer, or give the layer its vocabulary. An H5 file of "
+            "Keras does not hold what a layer has adapted to.",
+        ) from error
     keys, values = keys.numpy(), values.numpy()
     by_value = kind.value != tf.string and values.ndim == 1
     order = np.lexsort((keys, values)) if by_value else np.argsort(keys, kind="stable")

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_metagraph.errors import ExportError
@@ -20,12 +21,14 @@ from keras_metagraph.export.inline import inline_calls
 from keras_metagraph.export.names import named_variables, optimizers_of
 from keras_metagraph.export.options import SignatureFunction
 from keras_metagraph.export.scopes import MarkedNames
-from keras_metagraph.export.specs import structure_paths
+from keras_metagraph.export.specs import STEPS, structure_paths
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
 
 PREDICTIONS = "predictions/"
 """Where a step has its predictions among its logs."""
+
+_CALL = "the call of model"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def trace_predict(model: Any, inputs: Any) -> Trace:
     def predict(x: Any) -> tuple[Any, None, None]:
         return call(x), None, None
 
-    return _trace(predict, (inputs,), f"the call of model {model.name!r}")
+    return _trace(predict, (inputs,), f"{_CALL} {model.name!r}")
 
 
 def inference_call(model: Any) -> Callable[..., Any]:
@@ -104,7 +107,12 @@ def inference_call(model: Any) -> Callable[..., Any]:
 
 
 def trace_step(
-    model: Any, step: str, data: tuple[Any, ...], *, predictions: bool = False
+    model: Any,
+    step: str,
+    data: tuple[Any, ...],
+    *,
+    predictions: bool = False,
+    bare: bool = False,
 ) -> Trace:
     """Traces one of the model's steps.
 
@@ -113,6 +121,7 @@ def trace_step(
         step: `"train_step"` or `"test_step"`.
         data: Specs of `(x, y, sample_weight)`; None for what there is not.
         predictions: Whether what the loss is computed of is returned, too.
+        bare: Whether the step takes `x` itself, where there is nothing else.
 
     Returns:
         The traced graph. Its outputs are the step's logs, and under `PREDICTIONS` what
@@ -128,7 +137,9 @@ def trace_step(
         rate = None if rate is None else tf.convert_to_tensor(rate)
         optimizers = optimizers_of(model) if trains else []
         with _losses_of(model) as losses, fused_steps(optimizers, weights):
-            logs = getattr(model, step)(batch)
+            # Keras takes a bare list for `(x, y)`.
+            only = len(batch) == 1 and not isinstance(batch[0], list | tuple)
+            logs = getattr(model, step)(batch[0] if bare and only else batch)
         predicted = losses.get("predictions") if predictions else None
         if predicted is not None and all(
             map(_is_tensor_here, tf.nest.flatten(predicted))
@@ -151,7 +162,7 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
         The specs of its arguments by name, and the graph.
 
     Raises:
-        ExportError: If the function does not say what it takes.
+        ExportError: If the function does not say what it takes, or cannot be traced.
     """
     if isinstance(function, SignatureFunction):
         keyed = dict(function.inputs)
@@ -171,7 +182,11 @@ def trace_function(function: Any, what: str) -> tuple[dict[str, Any], Trace]:
                 fix="decorate it with tf.function(input_signature=[...]), or pass "
                 "function.get_concrete_function(...).",
             )
-        concrete = function.get_concrete_function()
+        try:
+            concrete = function.get_concrete_function()
+        except Exception as error:  # The user's own code runs here.
+            failed = _failed(f"signature {what!r}", error)
+            raise failed from error
     if not hasattr(concrete, "structured_input_signature"):
         raise ExportError(
             f"The signature {what!r} is no tf.function. Received: {function!r}",
@@ -200,11 +215,7 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
     try:
         concrete = tf.function(traced, autograph=False).get_concrete_function(*specs)
     except Exception as error:  # The user's own code runs here.
-        raise ExportError(
-            f"Tracing {what} failed: {type(error).__name__}: {error}",
-            fix="make it run in a tf.function, as model.fit does without run_eagerly, "
-            'or leave its graph out: graphs=("predict",).',
-        ) from error
+        raise _failed(what, error, specs) from error
     graph = graph_from_proto(concrete.graph.as_graph_def(add_shapes=True))
     _refuse_text_as_numbers(graph, specs, what)
     outputs, loss, rate = concrete.structured_outputs
@@ -222,6 +233,24 @@ def _trace(function: Callable[..., Any], specs: tuple[Any, ...], what: str) -> T
         learning_rate=next(_outputs(graph, rate), None),
         effects=tuple(op.name for op in concrete.graph.control_outputs),
         variables=tuple(concrete.graph.variables),
+    )
+
+
+def _failed(what: str, error: Exception, specs: Any = ()) -> ExportError:
+    fix = "make it run in a tf.function, as model.fit does without run_eagerly"
+    findings: list[str] = []
+    given = "inputs="
+    if what.startswith(STEPS):
+        fix += ', or leave its graph out: graphs=("predict",)'
+        given = "inputs= and labels="
+    if what.startswith((_CALL, *STEPS)):
+        # Keras keeps the shapes of what a model was called on, and nothing of labels.
+        fix = f"if it takes something else, pass {given}tf.TensorSpec(...); else {fix}"
+        findings = [f"input {spec}" for spec in tf.nest.flatten(specs)]
+    return ExportError(
+        f"Tracing {what} failed: {type(error).__name__}: {error}",
+        findings=findings,
+        fix=f"{fix}.",
     )
 
 
@@ -304,14 +333,26 @@ def _losses_of(model: Any) -> Iterator[dict[str, Any]]:
 
         return noting
 
-    replaced = [
-        (model, "compute_loss", note_result("computed", model.compute_loss)),
-        *(
-            (metric, "update_state", note_argument("metric", metric.update_state))
-            for metric in model.metrics
-            if metric.name == "loss"
-        ),
-    ]
+    def note_mean(key: str, metric: Any) -> Callable[..., Any]:
+        result = metric.result
+
+        def noting() -> Any:
+            value = result()
+            noted.setdefault("means", []).append((value, key))
+            return value
+
+        return noting
+
+    replaced = [(model, "compute_loss", note_result("computed", model.compute_loss))]
+    for place, metric in enumerate(model.metrics):
+        key = "metric" if metric.name == "loss" else f"metric/{place}"
+        update = getattr(type(metric), "update_state", None)
+        # What others are fed is no number of the batch.
+        if key == "metric" or update is keras.metrics.Mean.update_state:
+            replaced += [
+                (metric, "update_state", note_argument(key, metric.update_state)),
+                (metric, "result", note_mean(key, metric)),
+            ]
     for owner, name, method in replaced:
         vars(owner)[name] = method  # Not setattr: Keras would track it.
     try:
@@ -324,7 +365,9 @@ def _losses_of(model: Any) -> Iterator[dict[str, Any]]:
 def _batch_loss(noted: dict[str, Any], logs: Any) -> Any:
     """The loss of the batch: computed, or fed to the metric, or the log itself."""
     log = logs.get("loss") if isinstance(logs, dict) else None
-    for value in (noted.get("computed"), noted.get("metric"), log):
+    means = (key for value, key in noted.get("means", ()) if value is log)
+    fed = noted.get(next(means, "metric"))
+    for value in (noted.get("computed"), fed, log):
         if isinstance(value, int | float) or _is_tensor_here(value):
             loss = tf.convert_to_tensor(value)
             return loss if loss.shape.rank == 0 else tf.reduce_mean(loss)

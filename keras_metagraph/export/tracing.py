@@ -1,5 +1,6 @@
 """Decides which graphs of a model are traced, and on what."""
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,16 @@ import tensorflow as tf
 from keras_metagraph.errors import ExportError, SignatureError
 from keras_metagraph.export.options import ExportOptions
 from keras_metagraph.export.placeholders import named_leaves, plain_specs
+from keras_metagraph.export.signatures import DEFAULT_KEY
 from keras_metagraph.export.specs import (
     NamedSpec,
+    has_call,
     input_specs,
     label_specs,
     name_leaves,
+    sees_bare_data,
     step_input_specs,
+    whole_batch_specs,
 )
 from keras_metagraph.export.trace import (
     Trace,
@@ -75,13 +80,14 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
         ExportError: If the model cannot be traced.
         SignatureError: If a signature has the key of a step.
     """
-    inputs = input_specs(model, options.inputs)
-    predict = trace_predict(model, plain_specs(inputs))
+    steps = [kind for kind in _STEPS if kind in options.graphs and model.compiled]
+    inputs, predict = _trace_call(model, options.inputs)
+    if predict is None:
+        _leave_predict_out(model, options, steps)
     named_inputs = {leaf.name: leaf for leaf in named_leaves(inputs)}
     graphs = []
-    if "predict" in options.graphs:
+    if "predict" in options.graphs and predict is not None:
         graphs.append(TracedGraph("predict", "", predict, (inputs,), named_inputs))
-    steps = [kind for kind in _STEPS if kind in options.graphs and model.compiled]
     if steps and model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     known: dict[str, NamedSpec] = dict(named_inputs)
@@ -89,7 +95,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
         labels, weights = label_specs(
             model,
             _STEPS[kind],
-            predict.specs,
+            None if predict is None else predict.specs,
             options.labels,
             options.sample_weight,
             named_inputs,
@@ -98,7 +104,7 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
         taken = _apart(step_input_specs(model, _STEPS[kind], inputs), known, kind)
         step_inputs = {leaf.name: leaf for leaf in named_leaves(taken)}
         try:
-            trace = trace_step(
+            trace = _trace_step(
                 model,
                 _STEPS[kind],
                 (plain_specs(taken), plain_specs(labels), plain_specs(weights)),
@@ -127,6 +133,57 @@ def trace_model(model: Any, options: ExportOptions) -> tuple[Any, list[TracedGra
         )
     graphs += trace_signatures(options.signatures or {}, steps)
     return inputs, graphs
+
+
+def _leave_predict_out(
+    model: Any, options: ExportOptions, steps: Sequence[str]
+) -> None:
+    """Says that a model without `call` has no graph that predicts.
+
+    Raises:
+        ExportError: If nothing else is asked for.
+    """
+    given = options.signatures or {}
+    if "predict" not in options.graphs or DEFAULT_KEY in given:
+        return
+    problem = f"The model {model.name!r} has no `call`, so no graph of it predicts."
+    part = "pass the part of it that predicts as a model of its own"
+    if not steps and not given:
+        raise ExportError(problem, fix=f"{part}, such as the generator of a GAN.")
+    warnings.warn(
+        f"The predict graph is left out. {problem} Where one is wanted, {part}: "
+        'signatures={"serving_default": predict_signature(model.generator)}, or '
+        'save_saved_model(path, {"train": model, "serve": model.generator}).',
+        stacklevel=7,
+    )
+
+
+def _trace_call(model: Any, given: Any) -> tuple[Any, Trace | None]:
+    """The inputs of a model, and the graph of its call if it has one."""
+    inputs = input_specs(model, given)
+    if not has_call(model):
+        return inputs, None
+    try:
+        return inputs, trace_predict(model, plain_specs(inputs))
+    except ExportError:
+        whole = whole_batch_specs(model) if given is None else None
+        if whole is not None:
+            with contextlib.suppress(ExportError):  # The first says more.
+                return whole, trace_predict(model, plain_specs(whole))
+        raise
+
+
+def _trace_step(model: Any, step: str, data: tuple[Any, ...], **options: Any) -> Trace:
+    """Traces a step on data as it was passed; if that is not known, as arrays are."""
+    bare = sees_bare_data(model, step)
+    try:
+        return trace_step(model, step, data, bare=bool(bare), **options)
+    except ExportError:
+        if bare is not None or any(each is not None for each in data[1:]):
+            raise
+        with contextlib.suppress(ExportError):  # The first says more.
+            return trace_step(model, step, data, bare=True, **options)
+        raise
 
 
 def is_of_estimator(options: ExportOptions) -> bool:

@@ -6,6 +6,7 @@ files, or a directory. The exports of `session_bundle` (`export.meta` and
 """
 
 import os
+import warnings
 from typing import NoReturn
 
 from keras_metagraph.errors import FormatError, nearest
@@ -45,6 +46,12 @@ class MetaGraphLayout:
             prefix = _prefix(path)
             located = prefixes.locate(prefix)
         file = path if _is_graph(path) else prefixes.graph_file(prefix)
+        if file is None and located.checkpoint:
+            file = prefixes.graph_for(prefix)
+            _warn_of_other(prefix, "graph", file)
+        elif located == prefixes.Located(None):
+            located = prefixes.checkpoint_for(prefix)
+            _warn_of_other(prefix, "checkpoint", located.checkpoint)
         if file is None:
             _refuse_without_graph(path, prefix, located)
         return Export(
@@ -83,6 +90,15 @@ def _prefix(path: str) -> str:
     return prefixes.graph_prefix(path)
 
 
+def _warn_of_other(prefix: str, what: str, taken: str | None) -> None:
+    """Says that a graph and values of different names are taken together."""
+    if taken is not None:
+        warnings.warn(
+            f"{prefix!r} has no {what} of its own name: {taken!r} is taken.",
+            stacklevel=2,
+        )
+
+
 def _require_entries(directory: str) -> None:
     """Refuses directories that hold no graph, and says where some are."""
     entries = prefixes.list_directory(directory)
@@ -117,7 +133,8 @@ def _refuse_without_graph(
             f"{path!r} has no graph: there is no {prefix + '.meta'!r}. Graphs in the "
             "same directory:" + ("" if graphs else " none."),
             findings=[os.path.join(directory, name) for name in graphs],
-            fix="pass the .meta that belongs to the checkpoint.",
+            fix="put the .meta that belongs to the checkpoint beside it under the name "
+            f"{os.path.basename(prefix) + '.meta'!r}.",
         )
     raise FormatError(
         f"There is no {path!r}{nearest(os.path.basename(prefix), known)}.",

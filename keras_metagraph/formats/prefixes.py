@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from keras_metagraph.checkpoint import commit, names, state
 from keras_metagraph.errors import FormatError
@@ -67,6 +67,75 @@ def locate(prefix: str) -> Located:
     return Located(None)
 
 
+def graph_for(prefix: str) -> str | None:
+    """The graph that a checkpoint without one of its own belongs to.
+
+    Programs that write the graph once (`write_meta_graph=False`) leave it under the
+    name of an earlier step, or under one of its own.
+
+    Args:
+        prefix: The checkpoint.
+
+    Returns:
+        The file: of the same base name the one of the latest step before it, else the
+        only graph of the directory that has no checkpoint, or the only one at all.
+    """
+    directory = os.path.dirname(prefix)
+    graphs = [
+        base
+        for base in _prefixes(directory)
+        if base != prefix and _meta_file(base) is not None
+    ]
+    base, own = names.split_step(prefix)
+    steps = [(names.split_step(graph), graph) for graph in graphs]
+    same = sorted((step or 0, graph) for (other, step), graph in steps if other == base)
+    before = [graph for step, graph in same if step <= (own or 0)]
+    if same:
+        return _meta_file(before[-1]) if before else None
+    alone = [graph for graph in graphs if not locate(graph).checkpoint]
+    candidates = alone if len(alone) == 1 else graphs
+    return _meta_file(candidates[0]) if len(candidates) == 1 else None
+
+
+def checkpoint_for(prefix: str) -> Located:
+    """The checkpoint of a graph that has none of its name.
+
+    Args:
+        prefix: The graph's path without ending.
+
+    Returns:
+        Of the checkpoints without a graph of their own, the one that the state file
+        names, or the latest; none where they are of several names.
+    """
+    directory = os.path.dirname(prefix)
+    found = {
+        other: located
+        for other in _prefixes(directory)
+        if graph_file(other) is None and (located := locate(other)).checkpoint
+    }
+    latest = state.read_state(directory or ".").latest
+    stated = os.path.join(directory, graph_prefix(latest)) if latest else ""
+    if stated in found:
+        return found[stated]
+    if len({names.split_step(other)[0] for other in found}) > 1:
+        return Located(
+            None,
+            "checkpoints of several other names are there, and nothing says which one "
+            f"is its own ({', '.join(map(os.path.basename, found))})",
+        )
+    return found[_latest(found)] if found else Located(None)
+
+
+def _meta_file(prefix: str) -> str | None:
+    """The graph of a prefix, if its name says that it is a MetaGraph."""
+    file = graph_file(prefix)
+    return None if file == f"{prefix}.pbtxt" else file
+
+
+def _latest(prefixes: Iterable[str]) -> str:
+    return max(prefixes, key=lambda prefix: names.split_step(prefix)[1] or 0)
+
+
 def newest(directory: str) -> tuple[str, Located]:
     """Finds the newest complete checkpoint with a graph in a directory.
 
@@ -77,8 +146,9 @@ def newest(directory: str) -> tuple[str, Located]:
         directory: The directory.
 
     Returns:
-        The prefix and its checkpoint. Where no checkpoint is complete but only one
-        graph is there, that one without checkpoint.
+        The prefix and its checkpoint. One without a graph of its name is taken if the
+        state file names it first, or if all are so. Where no checkpoint is complete
+        but only one graph is there, that one without checkpoint.
 
     Raises:
         FormatError: If no checkpoint is complete, or several unrelated ones lie there
@@ -92,7 +162,9 @@ def newest(directory: str) -> tuple[str, Located]:
     stated = [os.path.join(directory, graph_prefix(n)) for n in ordered if n]
     for prefix in stated:
         located = locate(prefix)
-        if located.checkpoint and graph_file(prefix):
+        if not located.checkpoint:
+            continue
+        if graph_file(prefix) or (prefix == stated[0] and graph_for(prefix)):
             _warn_if_older(prefix, stated[0])
             return prefix, located
     return _scan(directory, stated)
@@ -101,11 +173,9 @@ def newest(directory: str) -> tuple[str, Located]:
 def _scan(directory: str, stated: list[str]) -> tuple[str, Located]:
     """The checkpoint of the highest step, whatever the state file says."""
     found = {prefix: locate(prefix) for prefix in _prefixes(directory)}
-    complete = [
-        prefix
-        for prefix, located in found.items()
-        if located.checkpoint and graph_file(prefix)
-    ]
+    valued = [prefix for prefix, located in found.items() if located.checkpoint]
+    complete = [prefix for prefix in valued if graph_file(prefix)]
+    complete = complete or [prefix for prefix in valued if graph_for(prefix)]
     if len({names.split_step(prefix)[0] for prefix in complete}) > 1:
         raise FormatError(
             f"{directory!r} holds several checkpoints, and nothing in it says which is "
@@ -114,7 +184,7 @@ def _scan(directory: str, stated: list[str]) -> tuple[str, Located]:
             fix="pass one of these prefixes.",
         )
     if complete:
-        latest = max(complete, key=lambda prefix: names.split_step(prefix)[1] or 0)
+        latest = _latest(complete)
         if stated:
             _warn_if_older(latest, stated[0])
         return latest, found[latest]

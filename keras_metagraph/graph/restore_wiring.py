@@ -12,6 +12,8 @@ MetaGraphDef = Any
 
 _RESTORE_OPS = frozenset({"RestoreV2", "Restore", "RestoreSlice"})
 _ASSIGN_OPS = frozenset({"Assign", "AssignVariableOp"})
+FILLS = frozenset({"LookupTableImport", "LookupTableImportV2"})
+"""Ops that put contents into a mutable table."""
 _PASSED = frozenset({"Identity", "IdentityN", "RefIdentity", "Reshape"})
 _RESTORE_ALL = re.compile(r"(?:^|/)save(?:_\d+)?/restore_all$")
 
@@ -80,6 +82,46 @@ def restored_variables(
         if found:
             break
     return found
+
+
+def keys_read(meta_graph_def: MetaGraphDef, graph: Graph) -> set[str]:
+    """The keys of the checkpoint that the saver of a graph asks for.
+
+    Args:
+        meta_graph_def: The MetaGraph: `saver_def` names the operation that restores.
+        graph: Its graph.
+
+    Returns:
+        The keys, of variables or not; a checkpoint without one of them is refused.
+    """
+    roots = _restore_operations(meta_graph_def, graph)[:1]
+    nodes = (graph.nodes[name] for name in graph.ancestors(roots))
+    return {
+        key.decode(errors="replace")
+        for node in nodes
+        if node.op in _RESTORE_OPS
+        for key in _strings(graph, _input(node, 1))
+    }
+
+
+def table_fills(meta_graph_def: MetaGraphDef, graph: Graph) -> list[str]:
+    """Nodes by which the saver of a graph fills tables, and not from the checkpoint.
+
+    Args:
+        meta_graph_def: The MetaGraph: `saver_def` names the operation that restores.
+        graph: Its graph.
+
+    Returns:
+        Their names; mutable tables whose contents are in the graph are filled so.
+    """
+    roots = _restore_operations(meta_graph_def, graph)[:1]
+    return [
+        name
+        for root in roots
+        for name in _control_cone(graph, root)
+        if graph.nodes[name].op in FILLS
+        and not any(restored_key(graph, t) for t in graph.nodes[name].inputs[1:])
+    ]
 
 
 def restored_key(graph: Graph, tensor: TensorName) -> str:
@@ -202,10 +244,16 @@ def _input(node: Node, index: int) -> TensorName | None:
 
 def _string_at(graph: Graph, tensor: TensorName | None, index: int) -> str:
     """One string of a constant vector; its last value stands for those left out."""
-    node = None if tensor is None else graph.nodes.get(_through(graph, tensor))
-    if node is None or node.op != "Const" or "value" not in node.attrs:
-        return ""
-    values = node.attrs["value"].tensor.string_val
+    values = _strings(graph, tensor)
     return (
         values[min(index, len(values) - 1)].decode(errors="replace") if values else ""
     )
+
+
+def _strings(graph: Graph, tensor: TensorName | None) -> Sequence[bytes]:
+    """The strings of a constant vector."""
+    node = None if tensor is None else graph.nodes.get(_through(graph, tensor))
+    if node is None or node.op != "Const" or "value" not in node.attrs:
+        return ()
+    values: Sequence[bytes] = node.attrs["value"].tensor.string_val
+    return values

@@ -80,6 +80,21 @@ def table_fills(graph: Graph, files: bool = True) -> dict[str, list[str]]:
     return found
 
 
+def unread_files(graph: Graph, names: Iterable[str]) -> list[Node]:
+    """Finds what would fill tables from files that nothing else fills.
+
+    Args:
+        graph: The graph.
+        names: Names of nodes; only tables that these use count.
+
+    Returns:
+        The operations that read the files.
+    """
+    every, harmless = table_fills(graph), table_fills(graph, files=False)
+    used = used_tables(graph, names) & every.keys() - harmless.keys()
+    return [graph.nodes[name] for table in sorted(used) for name in every[table]]
+
+
 def used_tables(graph: Graph, names: Iterable[str]) -> set[str]:
     """Finds the tables that some nodes make, also inside of functions that they call.
 

@@ -144,7 +144,7 @@ def load_from_meta_graph(
         ema=ema,
     )
     own = is_own(meta_graph_def)
-    if rebuild == "graph":
+    if rebuild == "graph" or (own and rebuild == "auto" and options.names_tensors):
         return load_legacy(export, meta_graph_def, options)
     keras2 = {} if own else keras2_objects(export, meta_graph_def)
     if keras2 and (rebuild == "config" or not options.names_parts):

@@ -36,11 +36,18 @@ class GraphStep:
         parts = _Parts(meta_graph, step, tensors)
         self.step = step
         self.variables = [meta_graph.variables[name] for name in step.variables]
+        self._losses = {
+            f"{_LOSS}/{place}": loss for place, (loss, _) in enumerate(step.gradients)
+        }
+        self._trained = [
+            [meta_graph.variables[name] for name in names]
+            for _, names in step.gradients
+        ]
         self._fed = tensors
         self._island = Island(
             meta_graph.graph,
             inputs={tensor: tensor for tensor in tensors},
-            outputs={**interface.outputs, _LOSS: step.loss},
+            outputs={**interface.outputs, _LOSS: step.loss, **self._losses},
             updates=parts.on_the_way,
             training_values=interface.training_values,
             weights_from=meta_graph.variables,
@@ -61,18 +68,38 @@ class GraphStep:
             The loss before the update, and the outputs by name.
         """
         values = [variable.value for variable in self.variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.GradientTape(
+            persistent=len(self._losses) > 1, watch_accessed_variables=False
+        ) as tape:
             tape.watch(values)
             inputs = {tensor: feeds[tensor] for tensor in self._fed}
             outputs = self._island(inputs, training=True)
             loss = outputs.pop(_LOSS)
             # As `tf.gradients` differentiates: the sum, where the loss is no scalar.
-            total = optimizer.scale_loss(tf.reduce_sum(loss))
-        optimizer.apply(tape.gradient(total, values), self.variables)
+            totals = [
+                optimizer.scale_loss(tf.reduce_sum(outputs.pop(key)))
+                for key in self._losses
+            ]
+        optimizer.apply(self._gradients(tape, totals), self.variables)
         if self.step.operations:
             run = self._rest.function(list(self.step.operations), list(feeds))
             run(list(feeds.values()))
         return loss, outputs
+
+    def _gradients(self, tape: Any, losses: Sequence[Any]) -> list[Any]:
+        """The gradient of each variable, by the losses that train it."""
+        found: dict[str, list[Any]] = {variable.path: [] for variable in self.variables}
+        for loss, trained in zip(losses, self._trained, strict=True):
+            gradients = tape.gradient(loss, [variable.value for variable in trained])
+            for variable, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    found[variable.path].append(gradient)
+        return [_sum(gradients) for gradients in found.values()]
+
+
+def _sum(gradients: Sequence[Any]) -> Any:
+    """The sum of gradients, dense or not; `None` of none."""
+    return tf.add_n(gradients) if len(gradients) > 1 else next(iter(gradients), None)
 
 
 class _Parts:

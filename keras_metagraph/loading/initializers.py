@@ -20,7 +20,11 @@ from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.loading.custom_gradients import attach_gradients
 from keras_metagraph.loading.functions import with_function_signatures
 from keras_metagraph.loading.tree_ensembles import BOUNDARIES, PREDICT, inline_trees
-from keras_metagraph.loading.vocabularies import inline_vocabularies
+from keras_metagraph.loading.vocabularies import (
+    directory_of,
+    inline_named_files,
+    inline_vocabularies,
+)
 
 MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 """TF1 loader: what a SavedModel runs after restoring its variables."""
@@ -52,7 +56,7 @@ def main_ops(meta_graph_def: Any) -> list[str]:
     return list(dict.fromkeys(TensorName.parse(name).node for name in names))
 
 
-def self_contained(meta_graph_def: Any, export: Export) -> Any:
+def self_contained(meta_graph_def: Any, export: Export, safe_mode: bool = True) -> Any:
     """Puts what TensorFlow would look up beside the graph into it.
 
     What initializers read from files becomes constants, what the object graph knows of
@@ -61,6 +65,7 @@ def self_contained(meta_graph_def: Any, export: Export) -> Any:
     Args:
         meta_graph_def: A MetaGraphDef; not changed.
         export: Where its checkpoint and its assets lie.
+        safe_mode: Whether no files but those of the export are read.
 
     Returns:
         The MetaGraphDef, or a changed copy.
@@ -73,6 +78,7 @@ def self_contained(meta_graph_def: Any, export: Export) -> Any:
     meta_graph_def = attach_gradients(with_function_signatures(meta_graph_def))
     meta_graph_def = inline_initializers(meta_graph_def)
     meta_graph_def = inline_vocabularies(meta_graph_def, export.assets_directory)
+    meta_graph_def = inline_named_files(meta_graph_def, directory_of(export), safe_mode)
     return inline_restored_values(meta_graph_def, export.checkpoint)
 
 

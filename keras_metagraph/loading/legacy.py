@@ -29,6 +29,7 @@ from keras_metagraph.loading.restoration import (
     restore,
 )
 from keras_metagraph.loading.variable_map import VariableMap
+from keras_metagraph.loading.vocabularies import require_filled
 from keras_metagraph.training.train_op import TrainOp
 
 KERAS = "keras"
@@ -56,11 +57,16 @@ class LegacyOptions:
     @property
     def names_parts(self) -> bool:
         """Whether the caller chose parts of the graph, which no Keras config has."""
-        own = {"compile", "safe_mode"}
+        return self.names_tensors or bool(self.variable_map or self.ema)
+
+    @property
+    def names_tensors(self) -> bool:
+        """Whether the caller chose tensors, operations or a signature of the graph."""
+        others = {"compile", "safe_mode", "variable_map", "ema"}
         return any(
             getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in own
+            if field.name not in others
         )
 
 
@@ -84,7 +90,7 @@ def load_legacy(
         UntrustedContentError: If the model needs ops that are not run.
     """
     check_structure(meta_graph_def)
-    meta_graph_def = self_contained(meta_graph_def, export)
+    meta_graph_def = self_contained(meta_graph_def, export, options.safe_mode)
     source = graph_from_proto(meta_graph_def.graph_def)
     variables = graph_variables(meta_graph_def, source)
     interface = _interface(meta_graph_def, source, variables, options)
@@ -97,6 +103,7 @@ def load_legacy(
     needs = Needs.of(graph, interface, [*signatures.values()])
     if options.safe_mode:
         require_safe(graph.subgraph(needs.forward))
+    require_filled(graph, needs.forward, options.safe_mode)
     restored = restore(
         export, graph, variables, needs, options.variable_map, options.ema
     )
@@ -183,11 +190,8 @@ def _fill(model: MetaGraphModel, restored: Restoration) -> None:
     """Gives the variables their values, and runs what the file runs after that."""
     island = model.island
     island.assign(restored.values)
-    if restored.initialized:
-        starts = {
-            name: str(restored.variables[name].initial_value)
-            for name in restored.initialized
-        }
+    for turn in restored.turns:
+        starts = {name: str(restored.variables[name].initial_value) for name in turn}
         island.assign(model.meta_graph.executor.run(starts))
     for operation in main_ops(model.meta_graph.meta_graph_def):
         _run_main_op(model, operation)

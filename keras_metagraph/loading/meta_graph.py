@@ -1,7 +1,7 @@
 """`model.meta_graph`: the graph behind a loaded model."""
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ from keras_metagraph.loading.infer.signatures import (
     signature_defs,
     train_ops,
 )
-from keras_metagraph.loading.infer.updates import Training
+from keras_metagraph.loading.infer.updates import Training, TrainingStep
 from keras_metagraph.loading.optimizers import TrainingPhase, keras_optimizers
 from keras_metagraph.loading.report import LoadReport
 from keras_metagraph.loading.signatures import LoadedSignature
@@ -195,12 +195,18 @@ class LoadedMetaGraph:
         self._phases = tuple(phases)
         self._optimizer = phases[0].optimizer
         if len(phases) > 1:  # networks that are trained in turn
-            owned = [[self.variables[n] for n in phase.variables] for phase in phases]
+            places: dict[str, list[int]] = {}
+            for place, phase in enumerate(phases):
+                for name in phase.variables:
+                    places.setdefault(name, []).append(place)
             self._optimizer = OptimizerGroup(
                 [phase.optimizer for phase in phases],
-                {v.path: place for place, own in enumerate(owned) for v in own},
+                {
+                    self.variables[name].path: own if len(own) > 1 else own[0]
+                    for name, own in places.items()
+                },
             )
-            self._optimizer.build([variable for own in owned for variable in own])
+            self._optimizer.build([self.variables[name] for name in places])
         return self._optimizer
 
     def loss(self) -> GraphLoss:
@@ -244,14 +250,27 @@ class LoadedMetaGraph:
     def training_runs(self) -> list[LossStep]:
         """What the train op runs, one after the other where it has several losses."""
         analysis = GraphAnalysis(self.graph, self._all_variables)
-        runs = Training(analysis).runs(self.interface.train_op)
+        training = Training(analysis)
+        runs = training.runs(self.interface.train_op)
         losses = [str(run.losses[0]) if run.losses else "" for run in runs]
         if self.interface.loss:
             losses[:1] = [self.interface.loss]  # by the name that the user gave it
         return [
-            LossStep(loss, self._in_order(run.variables), run.operations)
+            LossStep(
+                loss,
+                self._in_order(run.variables),
+                run.operations,
+                tuple(self._parts(training.parts(run))),
+            )
             for run, loss in zip(runs, losses, strict=False)
         ]
+
+    def _parts(
+        self, steps: Sequence[TrainingStep]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """What a run minimizes, where that is more than the one loss it reports."""
+        for step in steps if len(steps) > 1 else ():
+            yield str(step.losses[0]), self._in_order(step.variables)
 
     @functools.cached_property
     def _all_variables(self) -> dict[str, GraphVariable]:
@@ -350,8 +369,9 @@ class LoadedMetaGraph:
 
         Args:
             fetches: A tensor name, an operation name, or a nested structure of them.
-            feeds: Values by tensor name. Training flags have their inference values
-                where they are not fed.
+            feeds: Values by tensor name. Training flags that are not fed have their
+                defaults, as in a session; those without a default their value for
+                inference, or for training where an operation that trains is run.
 
         Returns:
             Arrays in the structure of `fetches`; `None` for operations.
@@ -364,12 +384,26 @@ class LoadedMetaGraph:
             loss = model.meta_graph.run("loss:0", {"x:0": x, "y:0": y})
             ```
         """
-        values: dict[str, Any] = {
-            name: otherwise
-            for name, (_, otherwise) in self.interface.training_values.items()
+        given = {str(TensorName.parse(k)): v for k, v in (feeds or {}).items()}
+        flags = {
+            tensor: pair
+            for tensor, pair in self.interface.training_values.items()
+            if tensor not in given and self._is_fed(tensor)
         }
-        values |= {str(TensorName.parse(k)): v for k, v in (feeds or {}).items()}
-        return self.executor.run(fetches, values)
+        trains = bool(flags) and self._trains(fetches)
+        values = {tensor: pair[not trains] for tensor, pair in flags.items()}
+        return self.executor.run(fetches, values | given)
+
+    def _trains(self, fetches: Any) -> bool:
+        """Whether updates of trained variables are among what is run."""
+        names = [TensorName.parse(str(name)).node for name in tf.nest.flatten(fetches)]
+        known = [name for name in names if name in self.graph.nodes]
+        return not self._updates.isdisjoint(self.graph.ancestors(known))
+
+    @functools.cached_property
+    def _updates(self) -> frozenset[str]:
+        analysis = GraphAnalysis(self.graph, self._all_variables)
+        return frozenset(Training(analysis).updates)
 
     def fetch(self, *tensors: str, inputs: Mapping[str, str] | None = None) -> Any:
         """A Keras model from inputs of the graph to any of its tensors.

@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_metagraph.errors import SignatureError
+from keras_metagraph.export.specs import SAMPLE_WEIGHT
 from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.variables import graph_variables
 from keras_metagraph.layers.island import Island
+from keras_metagraph.loading.batches import require_rows, with_strings
 from keras_metagraph.loading.graph_step import GraphStep
 from keras_metagraph.loading.infer import Interface
 from keras_metagraph.loading.meta_graph import LoadedMetaGraph
 from keras_metagraph.loading.restoration import merge_slices
 from keras_metagraph.training.graph_loss import GraphLoss
+from keras_metagraph.training.optimizers import OptimizerGroup
 from keras_metagraph.training.train_op import TrainOp
 
 
@@ -128,9 +130,10 @@ class MetaGraphModel(keras.Model):
         Returns:
             The history.
         """
+        require_rows("fit", x, y)
         if "validation_data" in kwargs:
-            kwargs["validation_data"] = _with_strings(kwargs["validation_data"])
-        return super().fit(_with_strings(x), _with_strings(y), *args, **kwargs)
+            kwargs["validation_data"] = with_strings(kwargs["validation_data"])
+        return super().fit(with_strings(x), with_strings(y), *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate` does; arrays of strings are taken too.
@@ -144,7 +147,8 @@ class MetaGraphModel(keras.Model):
         Returns:
             The loss, or a list or dict of the metrics.
         """
-        return super().evaluate(_with_strings(x), _with_strings(y), *args, **kwargs)
+        require_rows("evaluate", x, y)
+        return super().evaluate(with_strings(x), with_strings(y), *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts as `keras.Model.predict` does; arrays of strings are taken too.
@@ -157,7 +161,52 @@ class MetaGraphModel(keras.Model):
         Returns:
             Arrays in the structure of the model's output.
         """
-        return super().predict(_with_strings(x), *args, **kwargs)
+        require_rows("predict", x)
+        return super().predict(with_strings(x), *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `keras.Model.train_on_batch` does; strings are taken too.
+
+        The arrays may have first axes of different lengths: what is one batch to the
+        graph need not be a row for each example (sparse tensors, whole graphs).
+
+        Args:
+            x: The inputs.
+            y: The labels.
+            *args: As in `keras.Model.train_on_batch`.
+            **kwargs: As in `keras.Model.train_on_batch`.
+
+        Returns:
+            The loss, or a list or dict of the metrics.
+        """
+        x, y = with_strings(x), with_strings(y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.test_on_batch` does; strings are taken too.
+
+        Args:
+            x: The inputs.
+            y: The labels.
+            *args: As in `keras.Model.test_on_batch`.
+            **kwargs: As in `keras.Model.test_on_batch`.
+
+        Returns:
+            The loss, or a list or dict of the metrics.
+        """
+        x, y = with_strings(x), with_strings(y)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Predicts as `keras.Model.predict_on_batch` does; strings are taken too.
+
+        Args:
+            x: The inputs.
+
+        Returns:
+            Arrays in the structure of the model's output.
+        """
+        return super().predict_on_batch(with_strings(x))
 
     def train_step(self, data: Any) -> Any:
         """One step on a batch; returns the metrics.
@@ -290,12 +339,9 @@ class MetaGraphModel(keras.Model):
     def _feeds(self, data: Any, *, training: bool) -> dict[str, Any]:
         """The feeds of a batch: inputs, labels, flags and constants."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if weights is not None:
-            raise SignatureError(
-                "Sample weights were given, but the graph has no place for them.",
-                fix="leave them out, or compile the model with a Keras optimizer.",
-            )
         interface = self.meta_graph.interface
+        if weights is not None:
+            y = _weighted(interface.labels, y, weights)
         feeds = _bind(interface.inputs, x, "input")
         feeds |= _bind(interface.labels, y, "label")
         feeds = {name: self._fit(name, value) for name, value in feeds.items()}
@@ -331,10 +377,15 @@ class MetaGraphModel(keras.Model):
         feeds = self._feeds(data, training=True)
         losses: dict[str, Any] = {}
         outputs: dict[str, Any] = {}
-        for step in self._graph_steps:
-            loss, found = step.run(self.optimizer, feeds)
+        group = self.optimizer
+        turns = isinstance(group, OptimizerGroup) and group.takes_turns
+        for place, step in enumerate(self._graph_steps):
+            optimizer = group.optimizers[place] if turns else group
+            loss, found = step.run(optimizer, feeds)
             losses[step.step.loss] = loss
             outputs = outputs or found
+        if turns:
+            group.iterations.assign_add(1)
         return self._logs(data, losses, list(outputs.values()))
 
     def _graph_losses(self) -> tuple[str | None, ...]:
@@ -346,7 +397,10 @@ class MetaGraphModel(keras.Model):
     def _logs(
         self, data: Any, losses: Mapping[str, Any], outputs: Sequence[Any] = ()
     ) -> dict[str, Any]:
-        """The losses, the first as `loss`, and the metrics that the model has."""
+        """The losses, the first as `loss`, and the metrics that the model has.
+
+        Where no loss is known, the number of steps.
+        """
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
         means = [
             tf.reduce_mean(tf.cast(loss, keras.config.floatx()))
@@ -354,7 +408,9 @@ class MetaGraphModel(keras.Model):
         ]
         for mean in means[:1]:
             tracker.update_state(mean)
-        logs = {"loss": tracker.result()}
+        # A loss that nobody knows is not 0, and Keras wants to log something.
+        steps = {"step": tf.convert_to_tensor(self.optimizer.iterations)}
+        logs = {"loss": tracker.result()} if means else steps
         if outputs:
             x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
             predicted = keras.tree.pack_sequence_as(self.output, list(outputs))
@@ -364,15 +420,23 @@ class MetaGraphModel(keras.Model):
         return logs
 
 
-def _with_strings(data: Any) -> Any:
-    """NumPy strings as tensors, since Keras batches only numbers from arrays."""
+def _weighted(names: Mapping[str, str], y: Any, weights: Any) -> Any:
+    """Labels with the sample weights, which graphs of own files take beside them.
 
-    def convert(value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.dtype.kind in "SUO":
-            return tf.constant(value.tolist(), tf.string, value.shape)
-        return value
-
-    return keras.tree.map_structure(convert, data)
+    Raises:
+        SignatureError: If the graph has no place for weights.
+    """
+    others = [key for key in names if key != SAMPLE_WEIGHT]
+    if len(others) == len(names) or keras.tree.is_nested(weights):
+        raise SignatureError(
+            "Sample weights were given, but the graph has no place for them.",
+            fix="leave them out, or compile the model with a Keras optimizer.",
+        )
+    if isinstance(y, list | tuple):
+        y = dict(zip(others, y, strict=False))
+    elif not isinstance(y, Mapping):
+        y = {} if y is None else dict.fromkeys(others[:1], y)
+    return {**y, SAMPLE_WEIGHT: weights}
 
 
 def _bind(names: Mapping[str, str], values: Any, kind: str) -> dict[str, Any]:

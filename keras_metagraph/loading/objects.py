@@ -58,6 +58,8 @@ _BASE_CLASSES = (
     keras.constraints.Constraint,
     keras.dtype_policies.DTypePolicy,
     keras.Quantizer,
+    # How a layer is quantized; older Keras has the mode in the dtype policy only.
+    getattr(keras.quantizers, "QuantizationConfig", keras.Quantizer),
     keras.random.SeedGenerator,
 )
 # Layers that run code or open files that their config names.
@@ -169,7 +171,8 @@ class _Resolver:
                 "The config of the model holds what is not loaded from a file without "
                 "consent:",
                 findings=self._refused,
-                fix="if you trust the file, pass safe_mode=False.",
+                fix="if you trust the file, pass safe_mode=False; or run its graph "
+                'without its config: rebuild="graph".',
             )
         if self._missing:
             known = [*self._custom, *self._registered]

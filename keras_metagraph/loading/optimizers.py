@@ -5,6 +5,7 @@ as TensorFlow 1 did gets Keras's own class, the rest those of
 `keras_metagraph.training.optimizers`.
 """
 
+import collections
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
@@ -180,6 +181,23 @@ class _Phase:
             self.problems.append(Problem(LoweringError, text))
         for part in self._parts:
             self.problems += part.problems
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        """Refuses losses of copies of the weights, as asynchronous workers have them.
+
+        What is a gradient by the copy in the graph is none by the weights in Keras.
+        """
+        losses, variables = self._step.losses, self._step.variables
+        if not losses or variables & self._reader.analysis.ancestors(losses):
+            return
+        self.problems.append(
+            Problem(
+                LoweringError,
+                f"{losses[0]} is computed with copies of the variables that are "
+                f"updated: {listed(sorted(variables))}",
+            )
+        )
 
     def _describe(self) -> list[OptimizerDescription]:
         """The optimizers of the phase; those with the same numbers are one."""
@@ -203,6 +221,15 @@ class _Phase:
                     f"optimizers that are known, {reason}: {listed(same)}",
                 )
             )
+        times = collections.Counter(
+            name for each in [*more, *found] for name in each.variables
+        )
+        shared = [name for name, count in times.items() if count > 1]
+        if shared:
+            text = (
+                f"several optimizers train these variables in one run: {listed(shared)}"
+            )
+            self.problems.append(Problem(LoweringError, text))
         joined: dict[Any, OptimizerDescription] = {}
         for description in [*more, *found]:
             key = self._numbers(description)
@@ -210,8 +237,17 @@ class _Phase:
             lazy = ("LazyAdam", *key[1:]) if key[0] == "Adam" else key
             key = lazy if lazy in joined else key
             known = joined.get(key)
+            powers = self._powers(description)
+            if known and self._powers(known) and powers - self._powers(known):
+                key = (*key, powers)  # it counts its steps for itself
+                known = joined.get(key)
             joined[key] = join(known, description) if known else description
         return list(joined.values())
+
+    def _powers(self, description: OptimizerDescription) -> frozenset[str]:
+        """The variables that hold the powers of an optimizer's decays."""
+        behind = map(self._reader.analysis.variable_behind, description.powers.values())
+        return frozenset(name for name in behind if name is not None)
 
     def _numbers(self, description: OptimizerDescription) -> Any:
         """What optimizers have in common that are the same one."""

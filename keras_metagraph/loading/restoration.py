@@ -12,12 +12,11 @@ from keras_metagraph.formats.layout import Export
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.variables import GraphVariable
 from keras_metagraph.loading.infer import Interface
+from keras_metagraph.loading.initial_values import has_fixed_initial_value, in_turns
 from keras_metagraph.loading.moving_averages import take_shadows
 from keras_metagraph.loading.variable_map import VariableMap, map_variables
 from keras_metagraph.session.executor import cone
 
-# Parts of the names of ops whose value differs from run to run.
-_RANDOM_OPS = ("Random", "TruncatedNormal", "Multinomial", "Uniform")
 LOCAL_COLLECTIONS = frozenset({"local_variables", "metric_variables"})
 """Variables in these are initialized at the start of each run, and never saved."""
 
@@ -64,6 +63,8 @@ class Restoration:
         variables: Those that the model gets, with full shapes.
         values: Arrays from the checkpoint, by variable name.
         initialized: Not in the checkpoint: they get the graph's initial value.
+        turns: The same, in the order in which that is computed: each turn reads only
+            variables that have values, or got them in an earlier turn.
         dropped: Not in the checkpoint, and nothing needs them.
         untrainable: Not in the checkpoint, needed by the train op only, and without
             an initial value that is the same at every run.
@@ -73,6 +74,7 @@ class Restoration:
     variables: dict[str, GraphVariable]
     values: dict[str, Any]
     initialized: tuple[str, ...] = ()
+    turns: tuple[tuple[str, ...], ...] = ()
     dropped: tuple[str, ...] = ()
     untrainable: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
@@ -129,41 +131,28 @@ def restore(
             "variable_map={'name in the graph': 'key in the checkpoint'}, or name "
             "outputs that do not need these variables.",
         )
-    initialized: list[str] = []
-    untrainable: list[str] = []
-    dropped: list[str] = []
-    for name, variable in lacking.items():
-        needed = name in needs.forward | needs.training
-        wanted = needed or name in needs.signatures
-        if wanted and has_fixed_initial_value(variable, graph):
-            initialized.append(name)
-        else:
-            (untrainable if needed else dropped).append(name)
+    needed = needs.forward | needs.training
+    wanted = lacking.keys() & (needed | needs.signatures)
+    turns = in_turns(wanted, lacking, graph)
+    started = {name for turn in turns for name in turn}
+    initialized = [name for name in lacking if name in started]
+    others = [name for name in lacking if name not in started]
+    untrainable = [name for name in others if name in needed]
+    dropped = [name for name in others if name not in needed]
     kept = {
         name: _with_shape(variable, read.values.get(name))
         for name, variable in variables.items()
-        if name in read.values or name in initialized
+        if name in read.values or name in started
     }
     used = {variable.checkpoint_key for variable in variables.values()}
     return Restoration(
         kept,
         dict(read.values),
         tuple(initialized),
+        tuple(map(tuple, turns)),
         tuple(dropped),
         tuple(untrainable),
         tuple(sorted(set(reader.keys()) - used)),
-    )
-
-
-def has_fixed_initial_value(variable: GraphVariable, graph: Graph) -> bool:
-    """Whether the graph initializes a variable to the same value at every run."""
-    start = variable.initial_value
-    if start is None or start.node not in graph.nodes:
-        return False
-    return not any(
-        part in graph.nodes[name].op
-        for name in graph.ancestors([start.node])
-        for part in _RANDOM_OPS
     )
 
 
@@ -182,7 +171,7 @@ def _require_no_variables(export: Export, needed: set[str]) -> None:
             "model needs:",
             findings=sorted(needed),
             fix="put the checkpoint files (.index and .data-*) beside the .meta, or "
-            "pass the checkpoint prefix as the path.",
+            "pass the prefix of the checkpoint that is its own as the path.",
         )
 
 

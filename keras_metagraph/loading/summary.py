@@ -16,6 +16,7 @@ from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, TensorName
 from keras_metagraph.graph.passes import repair
 from keras_metagraph.graph.specs import tensor_spec
+from keras_metagraph.graph.tables import unread_files
 from keras_metagraph.graph.variables import GraphVariable, graph_variables
 from keras_metagraph.loading.infer import (
     Interface,
@@ -175,12 +176,17 @@ class GraphSummary:
         return any(refused.needed_by == "outputs" for refused in self.refused)
 
 
-def summarize(meta_graph_def: Any, reader: TensorReader | None = None) -> GraphSummary:
+def summarize(
+    meta_graph_def: Any,
+    reader: TensorReader | None = None,
+    readable: Collection[str] = (),
+) -> GraphSummary:
     """Summarizes a MetaGraph.
 
     Args:
         meta_graph_def: The MetaGraph, as parsed.
         reader: Its checkpoint, if there is one; only names and shapes are read.
+        readable: Operations that fill tables from files which are read unasked.
 
     Returns:
         The summary. A graph that does not hold together has only counts in it, and
@@ -208,7 +214,7 @@ def summarize(meta_graph_def: Any, reader: TensorReader | None = None) -> GraphS
         interface=interface,
         tensors=_interface_tensors(graph, interface),
         optimizers=tuple(describe_optimizer(graph, variables, interface.train_op)),
-        refused=tuple(_refused(graph, variables, interface)),
+        refused=tuple(_refused(graph, variables, interface, readable)),
     )
 
 
@@ -354,13 +360,17 @@ def _interface_tensors(graph: Graph, interface: Interface) -> dict[str, TensorSu
 
 
 def _refused(
-    graph: Graph, variables: Mapping[str, GraphVariable], interface: Interface
+    graph: Graph,
+    variables: Mapping[str, GraphVariable],
+    interface: Interface,
+    readable: Collection[str],
 ) -> list[RefusedOp]:
     """The ops that the audit refuses, by what needs them."""
-    parts: dict[str, Collection[str]] = {
-        **_cones(GraphAnalysis(graph, variables), interface),
-        "": graph.nodes,
-    }
+    cones = _cones(GraphAnalysis(graph, variables), interface)
+    for needed in cones.values():
+        files = {node.name for node in unread_files(graph, needed)}
+        needed |= files.difference(readable)
+    parts: dict[str, Collection[str]] = {**cones, "": graph.nodes}
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     seen: set[str] = set()
     for part, names in parts.items():

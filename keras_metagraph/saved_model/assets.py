@@ -56,19 +56,33 @@ class AssetFiles:
         return candidate
 
 
-def named_files(files: Any, what: str) -> dict[str, str]:
-    """Reads an argument that names files.
+def named_files(**arguments: Any) -> dict[str, dict[str, str]]:
+    """Reads arguments that name files.
 
     Args:
-        files: Paths by name; or paths, whose names are those of the files.
-        what: The argument, for errors.
+        **arguments: Paths by name; or paths, whose names are those of the files.
 
     Returns:
-        Paths by name.
+        Paths by name, by argument.
 
     Raises:
         ExportError: If a path is no file, or a name leads out; lists all of them.
     """
+    found, findings = {}, []
+    for what, files in arguments.items():
+        found[what], wrong = _named(files)
+        findings += [f"{what}: {each}" for each in wrong]
+    if findings:
+        raise ExportError(
+            "Assets are files by name, or a list of files:",
+            findings=findings,
+            fix="pass paths of files that are there, by names without '..'.",
+        )
+    return found
+
+
+def _named(files: Any) -> tuple[dict[str, str], list[str]]:
+    """Paths by name, and what is wrong with them."""
     if isinstance(files, Mapping):
         named = {str(name): os.fspath(path) for name, path in files.items()}
         twice = []
@@ -82,14 +96,7 @@ def named_files(files: Any, what: str) -> dict[str, str]:
     findings += [
         f"{name!r} is no name of a file" for name in named if not _is_inside(name)
     ]
-    findings += [f"{path!r}: another file has that name" for path in twice]
-    if findings:
-        raise ExportError(
-            f"{what} are files by name, or a list of files:",
-            findings=findings,
-            fix="pass paths of files that are there, by names without '..'.",
-        )
-    return named
+    return named, findings + [f"{path!r}: another file has that name" for path in twice]
 
 
 def _is_inside(name: str) -> bool:

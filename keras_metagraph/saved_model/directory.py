@@ -44,7 +44,7 @@ def new_directory(path: str) -> Iterator[str]:
     descriptor = None
     try:
         refuse_taken(target)
-        made = _make_parents(parent)
+        made = make_parents(parent)
         _remove_leftovers(parent)
         os.mkdir(temporary)
         made.append(temporary)
@@ -102,8 +102,8 @@ def refuse_taken(target: str) -> None:
     if os.path.lexists(target):
         raise ExportError(
             f"{target!r} is there already, and is not replaced.",
-            fix="write to another directory, or pass timestamped=True for a new one "
-            "in it.",
+            fix="write to another directory; save_saved_model(..., timestamped=True) "
+            "makes a new one in it.",
         )
 
 
@@ -114,8 +114,15 @@ def _temporary_name(target: str) -> str:
     return os.path.join(parent, f"temp-{base}-{token}")
 
 
-def _make_parents(path: str) -> list[str]:
-    """Makes a directory and those above it; returns those that were not there."""
+def make_parents(path: str) -> list[str]:
+    """Makes a directory and those above it.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        Those that were not there, the outermost first.
+    """
     missing: list[str] = []
     while not os.path.isdir(path):
         missing.append(path)

@@ -7,6 +7,7 @@ from typing import Any
 from keras_metagraph.errors import ExportError
 from keras_metagraph.export.options import GRAPHS, ExportOptions, SavedModelOptions
 from keras_metagraph.export.tracing import check_model
+from keras_metagraph.saved_model.assets import named_files
 from keras_metagraph.signatures.validation import check_keys
 
 SERVE = "serve"
@@ -140,6 +141,7 @@ def _spec(
     merged["meta_info"] = {**(merged.get("meta_info") or {}), "tags": tags}
     check_keys(common.get("signatures"))
     check_keys(given.get("signatures"))
+    given = {**given, **named_files(assets=given.get("assets"))}
     for name in ("signatures", "collections", "assets"):
         shared = common.get(name) or {}
         if name == "signatures" and "predict" not in graphs:

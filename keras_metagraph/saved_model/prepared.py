@@ -86,15 +86,16 @@ def prepare_saved_model(
         SignatureError: If a signature does not fit its graph.
         CheckpointError: If `checkpoint` does not fit.
     """
+    files = named_files(assets=assets, assets_extra=assets_extra)
     common = {
         "signatures": signatures,
-        "assets": named_files(assets, "assets"),
+        "assets": files["assets"],
         "main_op": main_op,
         "collections": collections,
         "clear_devices": clear_devices,
         "strip_default_attrs": strip_default_attrs,
         "target": target,
     }
-    extra = named_files(assets_extra, "assets_extra")
     specs = graph_specs(graphs, layout, common)
-    return PreparedSavedModel(build_contents(specs, checkpoint), extra, as_text)
+    contents = build_contents(specs, checkpoint)
+    return PreparedSavedModel(contents, files["assets_extra"], as_text)

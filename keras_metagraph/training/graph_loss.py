@@ -11,19 +11,27 @@ from keras_metagraph.errors import MetaGraphError
 
 @dataclasses.dataclass(frozen=True)
 class LossStep:
-    """One loss of a graph, and what training with it means.
+    """One run of a graph's training, and what it means.
 
     Attributes:
-        loss: Name of its tensor.
-        variables: Names of the variables that it trains.
+        loss: Name of the loss tensor, as it is reported.
+        variables: Names of the variables that are trained.
         operations: Names of the operations that the graph runs to train them. What
             they do beside the update itself (moving averages, step counters) is done
             in a step of Keras too.
+        parts: Where the run minimizes several losses at a time: these, each with the
+            variables that it trains.
     """
 
     loss: str
     variables: tuple[str, ...]
     operations: tuple[str, ...] = ()
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def gradients(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The losses to differentiate, each with the variables that it trains."""
+        return self.parts or ((self.loss, self.variables),)
 
 
 @keras.saving.register_keras_serializable("keras_metagraph")
@@ -86,6 +94,10 @@ class GraphLoss(keras.losses.Loss):
 
 
 def _loss_step(
-    loss: str, variables: Sequence[str], operations: Sequence[str] = ()
+    loss: str,
+    variables: Sequence[str],
+    operations: Sequence[str] = (),
+    parts: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> LossStep:
-    return LossStep(loss, tuple(variables), tuple(operations))
+    pairs = tuple((name, tuple(trained)) for name, trained in parts)
+    return LossStep(loss, tuple(variables), tuple(operations), pairs)

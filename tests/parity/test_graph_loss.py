@@ -1,5 +1,7 @@
 """Keras trains a graph's own loss: all else that the train op does is done as well."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -45,6 +47,66 @@ def assert_trains_alike(model, arrays, found):
     for name, variable in model.meta_graph.variables.items():
         expected = found[f"after/{name}"]
         np.testing.assert_allclose(variable.numpy(), expected, 1e-5, 1e-6, err_msg=name)
+
+
+@pytest.fixture(params=["actor_critic", "autoencoder"])
+def networks(request, tf115, tmp_path):
+    """Networks with losses of their own: in one run, or in turn with shared weights."""
+    random = np.random.default_rng(3)
+    arrays = {
+        "x": random.standard_normal((6, 3), "float32"),
+        "y": random.standard_normal(6, "float32"),
+    }
+    prefix = tmp_path / request.param
+    args = {"kind": request.param, "prefix": prefix, "steps": STEPS}
+    return prefix, arrays, tf115("training_graphs", arrays, args)
+
+
+def test_losses_train_their_own_variables_by_their_own_optimizers(networks, tmp_path):
+    prefix, arrays, found = networks
+    model, _ = load(prefix, found)
+    optimizer = model.meta_graph.optimizer()
+    model.compile(optimizer, model.meta_graph.loss())
+
+    data = {"x": arrays["x"]}, {"y": arrays["y"]}
+    history = model.fit(*data, epochs=STEPS - 1, batch_size=6, verbose=0).history
+    values = model.meta_graph.written_back(optimizer)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    last = again.fit(*data, batch_size=6, verbose=0).history
+
+    losses = [*history["loss"], *last["loss"]]
+    np.testing.assert_allclose(losses, found["loss0"], rtol=1e-5)
+    assert values.keys() == model.meta_graph.variables.keys()
+    for path, variable in again.meta_graph.variables.items():
+        if variable.trainable:
+            np.testing.assert_allclose(
+                variable.numpy(), found[f"after/{path}"], 1e-5, 1e-6, err_msg=path
+            )
+
+
+def test_what_keras_trained_goes_on_in_the_graph(networks):
+    prefix, arrays, found = networks
+    model, _ = load(prefix, found)
+    optimizer = model.meta_graph.optimizer()
+    model.compile(optimizer, model.meta_graph.loss())
+    data = {"x": arrays["x"]}, {"y": arrays["y"]}
+    model.fit(*data, epochs=STEPS, batch_size=6, verbose=0)
+
+    values = model.meta_graph.written_back(optimizer)
+
+    for name in model.meta_graph.variables:
+        np.testing.assert_allclose(
+            values[name], found[f"after/{name}"], 1e-5, 1e-6, err_msg=name
+        )
+
+
+def test_losses_of_one_run_survive_serialization(networks):
+    prefix, _, found = networks
+    model, _ = load(prefix, found)
+    loss = model.meta_graph.loss()
+    config = json.loads(json.dumps(loss.get_config()))
+    assert GraphLoss.from_config(config).steps == loss.steps
 
 
 def test_train_ops_run_in_the_order_they_are_named(trained):

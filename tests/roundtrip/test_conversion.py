@@ -377,6 +377,19 @@ def test_a_legacy_h5_file_as_a_saved_model(tmp_path):
     assert_close(found.numpy(), model.predict(x, verbose=0), str(source))
 
 
+def test_vocabularies_that_h5_has_no_place_for_are_said(tmp_path):
+    text = keras.layers.TextVectorization(output_sequence_length=2, name="words")
+    text.adapt(["red blue", "blue"])
+    inputs = keras.Input((), dtype="string")
+    model = keras.Model(inputs, keras.layers.Embedding(4, 2)(text(inputs)))
+    model.save(tmp_path / "m.keras")
+    report = convert(tmp_path / "m.keras", tmp_path / "m.h5")
+    assert [line for line in report.lost if "words" in line]
+    with pytest.raises(ExportError, match="has no vocabulary"):
+        convert(tmp_path / "m.h5", tmp_path / "new" / "m.meta")
+    assert not os.path.exists(tmp_path / "new")
+
+
 def test_weights_alone(tmp_path):
     model = classifier()
     kmg.save_meta_graph(model, tmp_path / "model")

@@ -187,16 +187,24 @@ class GraphAnalysis:
 
     def constant(self, tensor: TensorName) -> Any:
         """The value of a scalar constant as plain Python; `None` if it is not one."""
-        node = self.graph.nodes.get(self.source(tensor).node)
-        if node is None or node.op != "Const" or "value" not in node.attrs:
-            return None
-        proto = node.attrs["value"].tensor
-        if proto.tensor_shape.dim or tensor_problem(proto):
+        proto = self._constant_proto(tensor)
+        if proto is None or proto.tensor_shape.dim or tensor_problem(proto):
             return None
         value = decode_tensor(proto)
         if value.dtype.kind == "f":
             return float(str(value))  # 0.3, not 0.30000001192092896
         return value.item() if value.dtype.kind in "biu" else None
+
+    def constant_array(self, tensor: TensorName) -> Any:
+        """The value of a constant; `None` if it is not one."""
+        proto = self._constant_proto(tensor)
+        return None if proto is None or tensor_problem(proto) else decode_tensor(proto)
+
+    def _constant_proto(self, tensor: TensorName) -> Any:
+        node = self.graph.nodes.get(self.source(tensor).node)
+        if node is None or node.op != "Const" or "value" not in node.attrs:
+            return None
+        return node.attrs["value"].tensor
 
     def dtype(self, tensor: TensorName) -> tf.DType | None:
         """The dtype of a tensor, where the file tells."""

@@ -17,7 +17,12 @@ import tensorflow as tf
 from keras_metagraph.graph.ir import TensorName
 from keras_metagraph.loading.infer.analysis import SHAPE_OPS, GraphAnalysis
 from keras_metagraph.loading.infer.optimizers import Gradient
-from keras_metagraph.loading.infer.scratch import Scratch, corner, loose_part
+from keras_metagraph.loading.infer.scratch import (
+    Scratch,
+    branch_conditions,
+    corner,
+    loose_part,
+)
 from keras_metagraph.loading.infer.updates import Training
 
 Array = Any
@@ -132,13 +137,15 @@ class _Cut:
         nodes = self._cone(self._writers, {values})
         rows = rows_of(self._training, nodes)
         after = self._training.after | changing
+        unsure = self._analysis.in_branches | self._analysis.in_frames  # may be dead
         scalars = [
             TensorName(name)
-            for name in sorted(nodes - after)
+            for name in sorted(nodes - after - unsure)
             if self._analysis.rank(TensorName(name)) == 0
             and self._floats(TensorName(name))
             and self._graph.nodes[name].op not in SHAPE_OPS
         ]
+        nodes |= branch_conditions(self._graph, nodes)
         ordered = self._order(values)
         return AssignedUpdate(
             self._variable,

@@ -119,9 +119,14 @@ def find_labels(state: State) -> None:
 
 
 def _trained(state: State) -> frozenset[str]:
-    """The variables that the training steps change; all trainable ones if none."""
-    written = [step.variables for step in state.steps]
-    return frozenset().union(*written) or state.analysis.trained
+    """The variables that the training steps change; all trainable ones if none.
+
+    Workers that train asynchronously have a copy of the weights: the losses need the
+    copies, and the steps change the weights.
+    """
+    written = frozenset().union(*(step.variables for step in state.steps))
+    needed = state.analysis.ancestors(state.losses)
+    return written if written & needed else state.analysis.trained
 
 
 def _networks(state: State) -> list[Collection[str]]:
@@ -130,6 +135,12 @@ def _networks(state: State) -> list[Collection[str]]:
         return [step.variables for step in state.steps]
     if len(state.losses) < 2:
         return []
+    apart = [part for step in state.steps for part in state.training.parts(step)]
+    if len(apart) > 1:
+        return [part.variables for part in apart]
+    behind = [state.analysis.ancestors([loss]) for loss in state.losses]
+    if len({frozenset(names & state.analysis.trained) for names in behind}) == 1:
+        return []  # replicas of one network
     scopes: dict[str, set[str]] = {}
     for name in sorted(state.analysis.trained):
         scopes.setdefault(name.partition("/")[0], set()).add(name)
@@ -164,6 +175,8 @@ def _named_by_collections(state: State, predictions: Predictions) -> dict[str, s
             if tensor.node in state.analysis.in_frames:
                 continue
             data = tensor in predictions and not predictions.is_scalar(tensor)
+            if predictions.losses and not predictions.is_trained(tensor):
+                data = False  # a batch, as `ptb/x`
             if len(members) == 1 and (data or outputs):
                 named[member] = collection
             elif outputs:
@@ -193,13 +206,16 @@ def _signature_inputs(state: State, needed: list[Feed]) -> dict[str, TensorName]
 
 
 def _data(state: State, needed: list[Feed]) -> list[TensorName]:
-    """Which feeds are data: they have no default, and are no single numbers."""
+    """Which feeds are data: they have no default, and are no single numbers.
+
+    Numbers that come out of a pipeline are part of its examples: sizes, for example.
+    """
     feeds = [
         feed
         for feed in needed
         if feed.kind != "default" or feed.tensor in state.replacing
     ]
-    several = [feed for feed in feeds if feed.rank != 0] or feeds
+    several = [f for f in feeds if f.rank != 0 or f.kind == "pipeline"] or feeds
     return [feed.tensor for feed in several]
 
 

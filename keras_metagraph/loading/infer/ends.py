@@ -2,7 +2,7 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from keras_metagraph.graph.ir import Node, TensorName
 from keras_metagraph.loading.infer import naming
@@ -17,6 +17,7 @@ _DECISIONS = frozenset({
     "Reshape", "Rint", "Round", "Squeeze", "StopGradient", "TopK", "TopKV2",
 })
 # fmt: on
+_EXITS = ("Exit", "RefExit")
 
 
 class Ends:
@@ -63,7 +64,19 @@ class Ends:
         """The ends that are computed from a tensor; not what loops give beside."""
         later = self._analysis.reach([tensor.node])
         ends = [end for end in self.all if end.node in later and end != tensor]
-        return [end for end in ends if not self._is_by_product(end)] or ends
+        return self.without_by_products(ends)
+
+    def without_by_products(self, ends: Sequence[TensorName]) -> list[TensorName]:
+        """Ends that are no states which loops leave beside what they are run for.
+
+        Args:
+            ends: Some of the ends.
+
+        Returns:
+            The others; where there are none, what loops give of which nothing is used.
+        """
+        kept = [end for end in ends if not self._is_by_product(end)]
+        return kept or [end for end in ends if not self._is_beside(end)]
 
     def _is_end(self, tensor: TensorName) -> bool:
         users = self._analysis.tensor_users.get(tensor, [])
@@ -87,12 +100,39 @@ class Ends:
         """Whether a tensor is a state that a loop leaves, or its outputs unnamed."""
         node = self._predictions.nodes[tensor.node]
         return self._predictions.is_generic(tensor) and (
-            node.op in ("Exit", "RefExit")
+            node.op in _EXITS
             or any(
                 self._predictions.nodes[t.node].op.startswith("TensorArray")
                 for t in node.inputs
             )
         )
+
+    def _is_beside(self, tensor: TensorName) -> bool:
+        """Whether a loop leaves a tensor that is used for what else it gives."""
+        node = self._predictions.nodes[tensor.node]
+        if node.op not in _EXITS:
+            return False
+        return any(
+            self._uses(user)
+            for switch in self._exits_of(node)
+            for user in self._analysis.tensor_users.get(TensorName(switch.name), [])
+        )
+
+    def _exits_of(self, node: Node) -> list[Node]:
+        """What else the loop gives that an exit belongs to."""
+        condition = self._condition(node)
+        users = self._analysis.users.get(condition or "", [])
+        return [
+            exit_node
+            for switch in users
+            for exit_node in self._analysis.users[switch.name]
+            if exit_node.op in _EXITS and exit_node.name != node.name
+        ]
+
+    def _condition(self, node: Node) -> str | None:
+        """The `LoopCond` of the loop that an exit belongs to."""
+        switch = self._predictions.nodes.get(node.inputs[0].node)
+        return switch.inputs[1].node if switch and len(switch.inputs) > 1 else None
 
     @functools.cached_property
     def _side_nodes(self) -> frozenset[str]:

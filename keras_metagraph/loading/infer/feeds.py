@@ -5,6 +5,7 @@ tensors that come out of these: there the graph is cut.
 """
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,14 @@ _PARSERS = ("ParseExample", "ParseSingleExample", "ParseSequenceExample", "Decod
 _NAMING = PLACEHOLDERS | {"Identity", "StringJoin", "Pack", "Const"}
 _HUB = "/hub_input/"
 _HANDLES = (tf.resource, tf.variant)
+_SLICES = frozenset({"Gather", "GatherV2", "Slice", "StridedSlice"})
+# fmt: off
+_COUNTING = frozenset({
+    "Add", "AddV2", "Cast", "ConcatV2", "ExpandDims", "FloorMod", "Identity", "Mul",
+    "Pack", "Reshape", "Sub",
+})
+# fmt: on
+_SOURCES = frozenset({"Assert", "Const", "NoOp"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +123,11 @@ def _generates(analysis: GraphAnalysis, node: Node) -> bool:
 
 
 def _cut(analysis: GraphAnalysis, node: Node) -> Iterable[TensorName]:
-    """The tensors behind which the pipeline ends: those of a parser, if one follows."""
+    """The tensors behind which the pipeline ends.
+
+    Those of a parser, if one follows; where it only counts (`range_input_producer`),
+    what is sliced out of constant data.
+    """
     for tensor in analysis.output_tensors[node.name]:
         users = [
             user
@@ -127,4 +140,33 @@ def _cut(analysis: GraphAnalysis, node: Node) -> Iterable[TensorName]:
             for user in dict.fromkeys(user.name for user in users):
                 yield from analysis.output_tensors[user]
         else:
-            yield tensor
+            yield from _slices(analysis, tensor) or [tensor]
+
+
+def _slices(analysis: GraphAnalysis, index: TensorName) -> list[TensorName]:
+    """What a number does nothing but slice out of constants; none if it does more."""
+    dtype = analysis.dtype(index)
+    if dtype is None or not dtype.is_integer:
+        return []
+    found: dict[TensorName, None] = {}
+    queue, seen = deque([index]), {index}
+    while queue:
+        tensor = queue.popleft()
+        for user in analysis.tensor_users.get(tensor, []):
+            output = TensorName(user.name)
+            if user.op in _SLICES and tensor != user.inputs[0]:
+                found.setdefault(output)
+            elif user.op not in _COUNTING:
+                return []
+            elif output not in seen:
+                seen.add(output)
+                queue.append(output)
+    data = [analysis.graph.nodes[tensor.node].inputs[0] for tensor in found]
+    return list(found) if all(_is_constant(analysis, t) for t in data) else []
+
+
+def _is_constant(analysis: GraphAnalysis, tensor: TensorName) -> bool:
+    """Whether a tensor is computed from nothing but constants."""
+    names = analysis.ancestors([tensor])
+    nodes = [analysis.graph.nodes[name] for name in names]
+    return all(node.inputs or node.op in _SOURCES for node in nodes)

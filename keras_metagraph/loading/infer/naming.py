@@ -150,7 +150,7 @@ def output_keys(
 
     Returns:
         Tensor names by key. For a node whose name says nothing (`dense_1/BiasAdd`),
-        the key is that of its scope.
+        the key is that of its scope, unless that is a loss.
     """
     tensors = list(tensors)
     scopes = [tensor.node.rpartition("/")[0] for tensor in tensors]
@@ -160,7 +160,8 @@ def output_keys(
             short[tensor] = given[str(tensor)].replace("/", "_")
             continue
         tail = tensor.node.rpartition("/")[2]
-        if scope and scopes.count(scope) == 1 and is_generic(graph, tensor.node):
+        speaks = scope and scopes.count(scope) == 1 and not is_loss(scope)
+        if speaks and is_generic(graph, tensor.node):
             tail = scope.rpartition("/")[2]
         short[tensor] = f"{tail}_{tensor.index}" if tensor.index else tail
     return _unique(short)

@@ -144,10 +144,13 @@ def fused_optimizers(
 def _group(analysis: GraphAnalysis, node: Node) -> tuple[Any, ...]:
     """What the updates of one optimizer have in common."""
     parameters = _hyper_parameters(analysis, node)
-    return (
-        _name(node),
-        *parameters.items(),
-    )
+    # Two optimizers may have the same numbers, but each has powers of its own.
+    powers = {
+        argument: analysis.variable_behind(tensor)
+        for argument, tensor in _arguments(node)
+        if argument in _POWERS
+    }
+    return (_name(node), *parameters.items(), *powers.items())
 
 
 def _describe(analysis: GraphAnalysis, nodes: list[Node]) -> OptimizerDescription:

@@ -48,7 +48,7 @@ class OutputFinder:
         """
         found = dict.fromkeys(given, "a collection names it")
         if self._predictions.losses:
-            found = self._around_losses() | found
+            found = self._without_questions(self._around_losses()) | found
         elif not found:
             found = self._unused()
         return {tensor: found[tensor] for tensor in self._predictions.sort(found)}
@@ -77,6 +77,27 @@ class OutputFinder:
             | found
             | {t: "has a name, and nothing uses it" for t in named if t not in found}
         )
+
+    def _without_questions(self, found: dict[TensorName, str]) -> dict[TensorName, str]:
+        """Drops outputs that need what training needs, and something else beside.
+
+        What is asked about a prediction, such as which of its elements to take, is no
+        input of the model.
+        """
+        roles = self._predictions.roles
+        optional = sum(
+            1 << place
+            for place, feed in enumerate(roles.feeds)
+            if feed.kind == "default"
+        )
+        needed = {t: roles.dependence[t] & roles.inputs & ~optional for t in found}
+        kept = {
+            tensor: why
+            for tensor, why in found.items()
+            if not needed[tensor] & roles.in_losses
+            or not needed[tensor] & ~roles.in_losses
+        }
+        return kept or found
 
     def _with_ends(self, heads: list[TensorName]) -> dict[TensorName, str]:
         """The predictions that the loss is made of, and what is computed from them."""
@@ -131,7 +152,9 @@ class OutputFinder:
     def _unused(self) -> dict[TensorName, str]:
         """What nothing uses; only what has a name, if something has."""
         named = [t for t in self._ends.all if naming.is_output(t.node)]
-        chosen = list(dict.fromkeys([*named, *self._ends.named])) or self._ends.all
+        named = list(dict.fromkeys([*named, *self._ends.named]))
+        ends = self._ends.without_by_products(self._ends.all)
+        chosen = named or ends or self._ends.all
         found = dict.fromkeys(chosen, "nothing uses it")
         for tensor in chosen:
             if self._predictions.nodes[tensor.node].op in _CLASS_OPS:

@@ -108,10 +108,20 @@ class Predictions:
         """Tensors in the order of the file."""
         return sorted(tensors, key=lambda t: (self._order[t.node], t.index))
 
-    def earliest(self, tensors: Iterable[TensorName]) -> list[TensorName]:
-        """The tensors that are not computed from others among them."""
+    def earliest(
+        self, tensors: Iterable[TensorName], *, before_weights: bool = False
+    ) -> list[TensorName]:
+        """The tensors that are not computed from others among them.
+
+        Args:
+            tensors: Some predictions.
+            before_weights: Whether those remain that weights are applied for.
+        """
+        followed = set(self.loss_nodes)
+        if before_weights:
+            followed -= self.roles.weighted.keys()
         later = {
-            tensor: self.analysis.reach([tensor.node], within=self.loss_nodes)
+            tensor: self.analysis.reach([tensor.node], within=followed)
             for tensor in tensors
         }
         return [

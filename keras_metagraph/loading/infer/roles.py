@@ -65,7 +65,7 @@ class Roles:
         if labels is not None:
             self.labels = self._mask(bits, labels)
         elif inputs is not None:
-            self.labels = data & ~self._mask(bits, inputs) & self._loss_mask
+            self.labels = data & ~self._mask(bits, inputs) & self.in_losses
         else:
             self.labels = self._guess_labels(data)
         self.inputs = data & ~self.labels
@@ -90,8 +90,9 @@ class Roles:
             feed.tensor for place, feed in enumerate(self.feeds) if mask >> place & 1
         ]
 
-    @property
-    def _loss_mask(self) -> int:
+    @functools.cached_property
+    def in_losses(self) -> int:
+        """Mask of the feeds that the losses need."""
         mask = 0
         for loss in self._losses:
             mask |= self.dependence[loss]
@@ -134,7 +135,7 @@ class Roles:
         its way. Some losses do apply weights to labels (a CRF's transitions, NCE), so
         names count too, as long as a prediction without them is left.
         """
-        reached = self._loss_mask & data
+        reached = self.in_losses & data
         applied = 0
         for mask in self.weighted.values():
             applied |= mask

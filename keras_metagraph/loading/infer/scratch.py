@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_metagraph.errors import MissingVariableError
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes.repair_attributes import RECORDED_SHAPES
+from keras_metagraph.graph.variables import VARIABLE_OPS
 from keras_metagraph.session.executor import SessionExecutor, cone
 
 _EDGE = 6
@@ -52,6 +53,36 @@ def loose_part(graph: Graph, names: Collection[str]) -> Graph:
         attrs = {k: v for k, v in node.attrs.items() if k != RECORDED_SHAPES}
         nodes[name] = dataclasses.replace(node, attrs=attrs)
     return Graph(nodes, graph.functions, graph.producer)
+
+
+def branch_conditions(graph: Graph, names: Collection[str]) -> set[str]:
+    """What makes constants run only in the branch that is taken.
+
+    Without it both constants of `tf.cond(step < 10, lambda: 0.1, lambda: 0.01)` would
+    be there, and the first one win.
+
+    Args:
+        graph: A graph.
+        names: Names of nodes.
+
+    Returns:
+        Names of the nodes that decide about some of them, where these need nothing
+        but variables.
+    """
+    found: set[str] = set()
+    for name in names:
+        for control in graph.nodes[name].control_inputs:
+            pivot = graph.nodes[control]
+            if control in found or pivot.op != "Identity" or control in names:
+                continue
+            switch = graph.nodes[pivot.inputs[0].node]
+            if switch.op != "Switch":
+                continue
+            before = graph.ancestors([switch.name])
+            ends = (n for n in map(graph.nodes.__getitem__, before) if not n.inputs)
+            if all(end.op in VARIABLE_OPS or end.op == "Const" for end in ends):
+                found |= {control, *before}
+    return found
 
 
 class Scratch:

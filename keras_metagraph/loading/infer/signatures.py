@@ -74,8 +74,8 @@ def read_signatures(meta_graph_def: Any, graph: Graph) -> dict[str, Signature]:
         name: _checked(
             name,
             signature.method_name,
-            _tensors(signature.inputs),
-            _tensors(signature.outputs),
+            tensor_names(signature.inputs),
+            tensor_names(signature.outputs),
             graph,
         )
         for name, signature in signature_defs(meta_graph_def).items()
@@ -186,8 +186,15 @@ def _preference(signature: Signature) -> tuple[bool, bool, int, bool, str]:
     )
 
 
-def _tensors(infos: Mapping[str, Any]) -> dict[str, str]:
-    """Tensor names by key; the parts of a sparse one as `key_indices` and so on."""
+def tensor_names(infos: Mapping[str, Any]) -> dict[str, str]:
+    """Tensor names by key; the parts of a sparse one as `key_indices` and so on.
+
+    Args:
+        infos: `TensorInfo`s by key, of one side of a signature.
+
+    Returns:
+        The names.
+    """
     names = {}
     for key, info in sorted(infos.items()):
         if info.HasField("coo_sparse"):

@@ -55,7 +55,11 @@ def find_training_values(
     """Finds flags and dropout rates among the feeds, and flags kept in variables."""
     found = []
     for feed in feeds:
-        value = _flag(analysis, feed) or _dropout(analysis, feed)
+        value = (
+            _flag(analysis, feed)
+            or _dropouts(analysis, feed)
+            or _dropout(analysis, feed)
+        )
         if value is not None:
             found.append(value)
     return [*found, *_variable_flags(analysis)]
@@ -216,6 +220,47 @@ def _dropout(analysis: GraphAnalysis, feed: Feed) -> TrainingValue | None:
         f"{off} is taken, no dropout; set it with training_flag="
         f"{{{str(feed.tensor)!r}: ({0.5}, {off})}}",
     )
+
+
+def _dropouts(analysis: GraphAnalysis, feed: Feed) -> TrainingValue | None:
+    """A vector of numbers that dropouts keep or drop by, one for each layer."""
+    if feed.rank not in (None, 1) or feed.kind == "pipeline":
+        return None
+    if feed.dtype is not None and not feed.dtype.is_floating:
+        return None
+    elements = _elements(analysis, feed.tensor)
+    keeps = {_keeps(analysis, tensor) for tensor in elements}
+    if len(keeps) != 1 or None in keeps:
+        return None
+    # A negative place counts from the end.
+    length = max(place + 1 if place >= 0 else -place for place in elements.values())
+    off = [1.0 if keeps == {True} else 0.0] * length
+    what = "keep probabilities" if keeps == {True} else "rates"
+    return TrainingValue(
+        feed.tensor,
+        (off, off),
+        f"dropout {what}, by the arithmetic of dropout",
+        f"the file does not say which dropout {what} {feed.tensor} had when training: "
+        f"{off} is taken, no dropout; set it with training_flag="
+        f"{{{str(feed.tensor)!r}: ({[0.5] * length}, {off})}}",
+    )
+
+
+def _elements(analysis: GraphAnalysis, tensor: TensorName) -> dict[TensorName, int]:
+    """The single elements of a vector, with their places, if only these are used."""
+    found: dict[TensorName, int] = {}
+    for node in analysis.tensor_users.get(tensor, []):
+        if node.op == "Unpack":
+            count = node.attrs["num"].i
+            found |= {TensorName(node.name, place): place for place in range(count)}
+        elif node.op == "StridedSlice" and node.attrs["shrink_axis_mask"].i == 1:
+            place = analysis.constant_array(node.inputs[1])
+            if place is None or place.shape != (1,):
+                return {}
+            found[TensorName(node.name)] = int(place[0])
+        elif not analysis.is_summary(node):
+            return {}
+    return found
 
 
 def _keeps(analysis: GraphAnalysis, tensor: TensorName) -> bool | None:

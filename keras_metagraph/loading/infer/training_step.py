@@ -43,7 +43,7 @@ def _choose_step(state: State) -> TrainingStep | None:
         how = "runs the updates of the trained variables, and nothing waits for it"
     state.steps = steps
     if len(steps) > 1:
-        steps = _covering(steps) or _ambiguous(state, steps)
+        steps = _covering(steps) or _together(state, steps) or _ambiguous(state, steps)
     if not steps:
         return None
     for name in steps[0].operations:
@@ -73,6 +73,13 @@ def _covering(steps: list[TrainingStep]) -> list[TrainingStep]:
     best = max(steps, key=lambda step: len(step.variables))
     rest = [step for step in steps if step is not best]
     return [best] if all(step.variables < best.variables for step in rest) else []
+
+
+def _together(state: State, steps: list[TrainingStep]) -> list[TrainingStep]:
+    """The step that runs all the others, where the user grouped them."""
+    operations = [name for step in steps for name in step.operations]
+    outer = state.training.wrapped(operations)
+    return [state.training.step(outer)] if len(outer) == 1 else []
 
 
 def _ambiguous(state: State, steps: list[TrainingStep]) -> list[TrainingStep]:

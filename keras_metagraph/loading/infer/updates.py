@@ -49,21 +49,21 @@ class Training:
         scopes = gradient_scopes(graph)
         self.backward = backward_nodes(graph, scopes)
         self.losses = {scope: differentiated(graph, scope) for scope in scopes}
-        self.after = self._after()
+        self.after = self._after(self.backward)
         self.updates = [
             name
             for name, variable in analysis.writes.items()
             if self._trains(name, variable)
         ]
 
-    def _after(self) -> frozenset[str]:
+    def _after(self, backward: Iterable[str]) -> frozenset[str]:
         """What gradients flow into: by data, and through slot variables.
 
         The sparse updates of a resource variable write the gradient into slots, and
         read these again for the variable itself.
         """
         analysis = self.analysis
-        after = analysis.reach(self.backward)
+        after = analysis.reach(backward)
         while True:
             slots = {
                 name: analysis.writes[name]
@@ -134,6 +134,46 @@ class Training:
             else:
                 runs[-1] = self.step([*last.operations, name])
         return runs
+
+    def parts(self, step: TrainingStep) -> list[TrainingStep]:
+        """The losses of a step, each with the variables that it trains.
+
+        One run may train several networks, each by its own loss (`tf.group`, or train
+        ops that wait for each other). Losses of one `tf.gradients` add up, so each of
+        them trains the same variables.
+
+        Args:
+            step: A step of the graph.
+
+        Returns:
+            A step for each loss; the one given if it has one loss, or if gradients of
+            several come together in a variable, as those of replicas do.
+        """
+        if len(step.losses) < 2:
+            return [step]
+        names = self.analysis.ancestors(TensorName(n) for n in step.operations)
+        found: dict[TensorName, frozenset[str]] = {}
+        owners: dict[str, set[TensorName]] = {}
+        for scope, tensors in self.losses.items():
+            losses = {loss for loss in tensors if loss in step.losses}
+            if not losses:
+                continue
+            backward = [n for n, s in self.backward.items() if s == scope]
+            after = self._after(name for name in backward if name in names)
+            updates = [u for u in self.updates if u in names and u in after]
+            variables = frozenset(self.analysis.writes[u] for u in updates)
+            variables &= step.variables
+            if any(owners.setdefault(name, losses) != losses for name in variables):
+                return [step]
+            for loss in losses:
+                found[loss] = found.get(loss, frozenset()) | variables
+        if owners.keys() != step.variables:
+            return [step]
+        return [
+            TrainingStep(step.operations, found[loss], (loss,))
+            for loss in step.losses
+            if found.get(loss)
+        ]
 
     def outermost(self, operations: list[str]) -> list[str]:
         """Drops operations that another one of them runs anyway."""

@@ -18,7 +18,8 @@ class OptimizerGroup(keras.optimizers.Optimizer):
     Args:
         optimizers: Optimizers of Keras, of this package, or both.
         assignments: By the path of each variable, `"wide/kernel"`, the index of its
-            optimizer.
+            optimizer; a list of indices where several train it in turn. Then each is
+            applied by itself, `group.optimizers[i].apply(...)`.
         name: Name of the group.
 
     Attributes:
@@ -45,7 +46,7 @@ class OptimizerGroup(keras.optimizers.Optimizer):
     def __init__(
         self,
         optimizers: Sequence[Any],
-        assignments: Mapping[str, int],
+        assignments: Mapping[str, int | Sequence[int]],
         name: str | None = None,
     ) -> None:
         _check(optimizers, assignments)
@@ -57,6 +58,7 @@ class OptimizerGroup(keras.optimizers.Optimizer):
         )
         self.optimizers = list(optimizers)
         self.assignments = dict(assignments)
+        self._indices = {path: _listed(each) for path, each in assignments.items()}
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the slots of the variables in their optimizers."""
@@ -82,6 +84,11 @@ class OptimizerGroup(keras.optimizers.Optimizer):
         return [*super().variables, *inner]
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether several of the optimizers train the same variable."""
+        return any(len(indices) > 1 for indices in self._indices.values())
+
+    @property
     def learning_rate(self) -> Any:
         """The learning rate of the first optimizer."""
         return self.optimizers[0].learning_rate
@@ -94,11 +101,24 @@ class OptimizerGroup(keras.optimizers.Optimizer):
         )
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Applies each gradient by the optimizer of its variable."""
+        """Applies each gradient by the optimizer of its variable.
+
+        Raises:
+            MetaGraphError: If a variable has several optimizers.
+        """
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         trainable_variables = list(trainable_variables)
         self.build(trainable_variables)
+        shared = [
+            p for p in map(_path, trainable_variables) if len(self._indices[p]) > 1
+        ]
+        if shared:
+            raise MetaGraphError(
+                "Several optimizers of the group train these variables in turn.",
+                findings=shared,
+                fix="apply the one whose turn it is: `group.optimizers[i].apply(...)`.",
+            )
         for optimizer, own in self._parts(trainable_variables, list(grads)):
             optimizer.apply([g for _, g in own], [variable for variable, _ in own])
         self.iterations.assign_add(1)
@@ -110,7 +130,9 @@ class OptimizerGroup(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Lets each optimizer overwrite its variables, as `use_ema` does."""
-        for optimizer, own in self._parts(var_list):
+        # Keras passes all that a model could train, also what nothing trains.
+        known = [v for v in var_list if _path(v) in self.assignments]
+        for optimizer, own in self._parts(known):
             optimizer.finalize_variable_values([variable for variable, _ in own])
 
     def get_config(self) -> dict[str, Any]:
@@ -139,7 +161,7 @@ class OptimizerGroup(keras.optimizers.Optimizer):
         """Each optimizer that has variables, with these and their values."""
         pairs = list(zip(variables, values or [None] * len(variables), strict=True))
         for index, optimizer in enumerate(self.optimizers):
-            own = [pair for pair in pairs if self.assignments[_path(pair[0])] == index]
+            own = [pair for pair in pairs if index in self._indices[_path(pair[0])]]
             if own:
                 yield optimizer, own
 
@@ -149,12 +171,19 @@ def _path(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def _check(optimizers: Sequence[Any], assignments: Mapping[str, int]) -> None:
+def _listed(indices: int | Sequence[int]) -> tuple[int, ...]:
+    return (indices,) if isinstance(indices, int) else tuple(indices)
+
+
+def _check(
+    optimizers: Sequence[Any], assignments: Mapping[str, int | Sequence[int]]
+) -> None:
     """Refuses what cannot be a group."""
     factors = {optimizer.loss_scale_factor for optimizer in optimizers}
     findings = [
         f"{path}: optimizer {index} of {len(optimizers)}"
-        for path, index in assignments.items()
+        for path, indices in assignments.items()
+        for index in _listed(indices)
         if not 0 <= index < len(optimizers)
     ]
     if len(factors) > 1:

@@ -56,6 +56,43 @@ def adversarial(x, y):
     return operations, [critic_loss, generator_loss]
 
 
+def actor_critic(x, y):
+    """Two networks by two losses in one run, the train ops waiting for each other."""
+    with tf.variable_scope("actor"):
+        action = tf.layers.dense(tf.layers.dense(x, 4, tf.nn.tanh), 1)
+
+    def critic(scope, value):
+        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+            hidden = tf.layers.dense(tf.concat([x, value], 1), 4, tf.nn.tanh)
+            return tf.layers.dense(hidden, 1)[:, 0]
+
+    actor_loss = -tf.reduce_mean(critic("critic", action))
+    target = tf.stop_gradient(0.9 * critic("target", action) + y)
+    critic_loss = tf.reduce_mean((critic("critic", y[:, None]) - target) ** 2)
+    act = tf.train.AdamOptimizer(RATE).minimize(
+        actor_loss, var_list=tf.trainable_variables("actor")
+    )
+    own = tf.trainable_variables("critic")
+    with tf.control_dependencies([act]):
+        judge = tf.train.AdamOptimizer(RATE).minimize(critic_loss, var_list=own)
+    with tf.control_dependencies([judge]):
+        pairs = zip(own, tf.trainable_variables("target"))
+        averages = [tf.assign(old, 0.9 * old + 0.1 * new) for new, old in pairs]
+    return [tf.group(*averages, name="step")], [actor_loss]
+
+
+def autoencoder(x, y):
+    """An encoder that two losses train in turn, each with an optimizer of its own."""
+    with tf.variable_scope("encoder"):
+        code = tf.layers.dense(x, 2, tf.nn.tanh)
+    rebuilt = tf.reduce_mean((tf.layers.dense(code, 3) - x) ** 2)
+    placed = tf.reduce_mean((code - y[:, None]) ** 2)
+    own = tf.trainable_variables("encoder")
+    rebuild = tf.train.AdamOptimizer(RATE).minimize(rebuilt)
+    place = tf.train.AdamOptimizer(RATE / 2, 0.5).minimize(placed, var_list=own)
+    return [rebuild, place], [rebuilt, placed]
+
+
 def main(arrays, args):
     """See above."""
     tf.set_random_seed(5)

@@ -1,11 +1,18 @@
-"""Graphs of TensorFlow before 0.12, whose savers read no checkpoints of today."""
+"""Graphs whose savers cannot read the checkpoint that is written beside them."""
+
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 import keras_metagraph as kmg
+from keras_metagraph.formats.registry import open_export
+from keras_metagraph.graph.from_proto import graph_from_proto
+from keras_metagraph.graph.restore_wiring import keys_read
 
 v1 = tf.compat.v1
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+TREES = FIXTURES / "saved_models" / "1.15.5" / "trees" / "saved_model"
 
 
 def write_old_graph(directory):
@@ -58,3 +65,48 @@ def test_the_saver_reads_what_is_written_beside_it(tmp_path):
         for path in (tmp_path / "model.meta", f"{prefix}.meta")
     )
     assert before < after
+
+
+def write_table(directory):
+    """A table that training fills, and that the saver keeps in the checkpoint."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.string, [None], "x")
+        table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+        ids = tf.identity(table.lookup(x), "ids")
+        w = v1.get_variable("w", [3], use_resource=False)
+        tf.gather(w, ids, name="y")
+        session.run(w.assign([1.0, 2.0, 3.0]))
+        session.run(table.insert(["a", "b"], tf.constant([2, 1], tf.int64)))
+        v1.train.Saver().save(session, str(directory / "model"))
+
+
+def test_contents_of_tables_are_restored_from_the_graph(tmp_path):
+    write_table(tmp_path)
+    model = kmg.load_from_meta_graph(tmp_path / "model")
+
+    prefix = kmg.save_meta_graph(model, tmp_path / "out" / "model")
+    kmg.save_saved_model(tmp_path / "export", model)
+
+    def restore_prefix(session):
+        v1.train.import_meta_graph(f"{prefix}.meta").restore(session, prefix)
+
+    def load_export(session):
+        v1.saved_model.load(session, ["serve"], str(tmp_path / "export"))
+
+    for load in (restore_prefix, load_export):
+        with tf.Graph().as_default(), v1.Session() as session:
+            load(session)
+            found = session.run("y:0", {"x:0": ["a", "b"]})
+        assert found.tolist() == [3.0, 2.0]
+
+
+def test_the_saver_asks_for_no_boosted_trees(tmp_path):
+    model = kmg.load_from_meta_graph(TREES)
+
+    kmg.save_saved_model(tmp_path / "export", model)
+
+    written = dict(
+        tf.train.list_variables(str(tmp_path / "export" / "variables" / "variables"))
+    )
+    (graph,) = open_export(tmp_path / "export").meta_graphs
+    assert keys_read(graph, graph_from_proto(graph.graph_def)) == written.keys()

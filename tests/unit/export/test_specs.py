@@ -6,11 +6,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from keras_metagraph import export_meta_graph
 from keras_metagraph.errors import ExportError
 from keras_metagraph.export.specs import (
     input_specs,
     label_specs,
     seen_data,
+    sees_bare_data,
     step_input_specs,
     to_spec,
     watch_data,
@@ -77,6 +79,21 @@ def test_a_subclassed_model_tells_by_what_it_was_called_on():
     assert flat(input_specs(model)) == [("batch", [None, 3], "float32")]
     given = {"a": tf.TensorSpec([None, 3], tf.int32)}
     assert flat(input_specs(model, given)) == [("a", [None, 3], "int32")]
+
+
+def test_a_model_without_call_tells_by_what_its_step_saw():
+    class Steps(keras.Model):
+        def train_step(self, data):
+            return {"loss": keras.ops.sum(data[0])}
+
+    model = Steps()
+    model.compile()
+    model.train_on_batch(np.ones((2, 3), "float32"))  # builds it, without a shape
+    with pytest.raises(ExportError, match="has no `call`"):
+        input_specs(model)
+    watch_data(model)
+    model.fit(np.ones((2, 3), "float32"), verbose=0)
+    assert flat(input_specs(model)) == [("inputs", [None, 3], "float32")]
 
 
 @pytest.mark.parametrize(
@@ -209,3 +226,62 @@ def test_a_step_may_take_other_data_than_the_call():
         ("train_step_input", [None, 7], "float32")
     ]
     assert step_input_specs(model, "test_step", inputs) is inputs
+
+
+def test_a_step_on_a_dataset_without_labels_takes_its_inputs_bare():
+    class Steps(keras.Model):
+        def train_step(self, images):
+            return {"loss": keras.ops.sum(images.shape[-1] * images)}
+
+    x = np.ones((2, 3), "float32")
+    model, spec = Steps(), tf.TensorSpec([None, 3])
+    model.compile()
+    train = {"graphs": ("train",), "inputs": spec}
+    assert sees_bare_data(model, "train_step") is None
+    signatures = export_meta_graph(model, **train).signature_def  # finds it out
+    assert list(signatures["train"].inputs) == ["inputs"]
+    watch_data(model)
+    model.fit(tf.data.Dataset.from_tensors(x), shuffle=False, verbose=0)
+    assert sees_bare_data(model, "train_step") is True
+    assert list(export_meta_graph(model, **train).signature_def) == ["train"]
+    watched = Net()
+    watch_data(watched)
+    watched.compile("sgd", "mse")
+    watched.fit(x, np.ones((2, 2)), verbose=0)
+    assert sees_bare_data(watched, "train_step") is False
+
+
+def test_a_call_may_take_all_parts_of_a_batch():
+    class Triplets(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body = layers.Dense(2)
+
+        def call(self, inputs):
+            return sum(self.body(each) for each in inputs)
+
+        def train_step(self, data):
+            return {"loss": keras.ops.sum(self(data))}
+
+    model, x = Triplets(), np.ones((2, 3), "float32")
+    model((x, x, x))
+    model.compile("sgd")
+    watch_data(model)
+    triplets = tf.data.Dataset.from_tensors((x, x, x[:, :3]))
+    model.fit(triplets, shuffle=False, verbose=0)
+    signatures = export_meta_graph(model).signature_def
+    assert len(signatures["serving_default"].inputs) == 3
+    assert len(signatures["train"].inputs) == 3
+
+
+def test_a_dataset_of_dicts_feeds_a_list_of_inputs():
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    hidden = layers.Dense(2, activity_regularizer="l2")(layers.Add()([a, b]))
+    model = keras.Model([a, b], hidden)
+    model.compile("sgd")
+    watch_data(model)
+    x = np.ones((2, 3), "float32")
+    dicts = tf.data.Dataset.from_tensors({"a": x, "b": x})
+    model.fit(dicts, shuffle=False, verbose=0)
+    signatures = export_meta_graph(model).signature_def
+    assert set(signatures["train"].inputs) == {"a", "b"}

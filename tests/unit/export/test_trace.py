@@ -64,12 +64,14 @@ def test_the_loss_is_that_of_the_batch_with_regularization():
     assert "ResourceApplyAdam" in ops
 
 
-def test_the_loss_of_an_own_train_step_is_what_its_metric_is_fed():
+@pytest.mark.parametrize("name", ["loss", "total_loss"])
+def test_the_loss_of_an_own_train_step_is_what_its_metric_is_fed(name):
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
             self.body = layers.Dense(2)
-            self.mean = keras.metrics.Mean(name="loss")
+            self.other = keras.metrics.Mean(name="other")
+            self.mean = keras.metrics.Mean(name=name)
 
         def call(self, x):
             return self.body(x)
@@ -78,7 +80,8 @@ def test_the_loss_of_an_own_train_step_is_what_its_metric_is_fed():
             x, y = data
             losses = keras.ops.mean((self(x) - y) ** 2, axis=-1)
             self.mean.update_state(losses)
-            return {"loss": self.mean.result()}
+            self.other.update_state(keras.ops.sum(losses))
+            return {"loss": self.mean.result(), "other": self.other.result()}
 
     model = Own()
     model(np.ones((1, 3), "float32"))
@@ -111,6 +114,14 @@ def test_what_does_not_run_in_a_graph_is_named():
     with pytest.raises(ExportError, match="Tracing the call of model 'eager'") as info:
         trace_predict(Eager(), X)
     assert info.value.__cause__ is not None
+    assert "inputs=tf.TensorSpec" in info.value.fix
+    assert len(info.value.findings) == 1  # the spec that was taken for its input
+
+
+def test_a_tf_function_that_does_not_run_is_named():
+    function = tf.function(lambda x: x.numpy(), input_signature=[X])
+    with pytest.raises(ExportError, match="Tracing signature 'raw' failed"):
+        trace_function(function, "raw")
 
 
 def test_text_that_was_taken_for_numbers_is_named():

@@ -358,6 +358,65 @@ class TestNothingThere:
         assert caught.value.findings == (str(run / "model-30.meta"),)
 
 
+class TestNamesThatDiffer:
+    """A graph that was written once, for all checkpoints."""
+
+    @pytest.fixture
+    def facenet(self, tmp_path):
+        """`net.meta`, and checkpoints `net.ckpt-9` and `net.ckpt-20`."""
+        folder = tmp_path / "net"
+        folder.mkdir()
+        shutil.copy(MLP / "model-20.meta", folder / "net.meta")
+        for step in (9, 20):
+            for path in MLP.glob("model-20.[id]*"):
+                name = path.name.replace("model-20", f"net.ckpt-{step}")
+                shutil.copy(path, folder / name)
+        return folder
+
+    @pytest.mark.parametrize("path", ["", "net", "net.meta", "net.ckpt-20"])
+    @pytest.mark.parametrize("stated", [True, False])
+    def test_any_path(self, facenet, path, stated):
+        if stated:
+            _state(facenet, '"net.ckpt-20"')
+        with pytest.warns(UserWarning, match=r"of its own name: .* is taken"):
+            export = open_export(facenet / path)
+        assert export.path == str(facenet / "net.meta")
+        assert _prefix(export) == "net.ckpt-20"
+
+    def test_the_checkpoint_that_is_named(self, facenet):
+        _state(facenet, '"net.ckpt-9"')
+        for path, name in (("net.ckpt-20", "net.ckpt-20"), ("net.meta", "net.ckpt-9")):
+            with pytest.warns(UserWarning, match="of its own name"):
+                assert _prefix(open_export(facenet / path)) == name
+
+    def test_checkpoints_of_several_names_are_not_guessed_between(self, facenet):
+        for path in facenet.glob("net.ckpt-9.*"):
+            os.rename(path, facenet / path.name.replace("net", "other"))
+        export = open_export(facenet / "net.meta")
+        assert export.checkpoint is None
+        assert "net.ckpt-20, other.ckpt-9" in export.note
+
+    def test_checkpoint_with_a_graph_of_its_own_is_not_taken(self, run):
+        (run / "graph.meta").write_bytes((run / "model-20.meta").read_bytes())
+        assert open_export(run / "graph.meta").checkpoint is None
+        assert open_export(run / "model-20").path == str(run / "model-20.meta")
+
+    def test_graph_of_an_earlier_step(self, run):
+        _copy_step(run, 30)
+        _copy_step(run, 10)
+        (run / "model-30.meta").unlink()
+        with pytest.warns(UserWarning, match=r"model-30.*model-20\.meta"):
+            assert _prefix(open_export(run / "model-30")) == "model-30"
+        _state(run, '"model-30"', '"model-20"')
+        with pytest.warns(UserWarning, match=r"model-30.*model-20\.meta"):
+            assert _prefix(open_export(run)) == "model-30"
+
+    def test_what_is_no_meta_graph_is_not_taken(self, facenet):
+        os.rename(facenet / "net.meta", facenet / "labels.pbtxt")
+        with pytest.raises(FormatError, match="has no graph"):
+            open_export(facenet / "net.ckpt-20")
+
+
 @pytest.mark.timeout(20)
 class TestNoRegularFile:
     def _open(self, path):

@@ -357,6 +357,91 @@ def test_a_recurrent_net_gives_no_states():
     assert interface.outputs == {"top": "top/BiasAdd:0"}
 
 
+def loop(x, weights, steps=3):
+    """What a recurrent net gives: a tensor of all steps, and the last state."""
+
+    def body(step, state, outputs):
+        state = tf.tanh(tf.matmul(state, weights))
+        return step + 1, state, outputs.write(step, state)
+
+    outputs = tf.TensorArray(tf.float32, steps)
+    _, state, outputs = v1.while_loop(lambda i, *_: i < steps, body, [0, x, outputs])
+    return outputs.stack(), state
+
+
+def test_a_decoder_without_training_gives_no_states():
+    def build():
+        outputs, _ = loop(placeholder(name="x"), v1.get_variable("kernel", [4, 4]))
+        tf.argmax(outputs, -1)
+
+    outputs = infer(build).outputs.values()
+
+    assert [name for name in outputs if "Exit" in name] == []
+    assert "ArgMax:0" in outputs
+
+
+def test_states_are_outputs_where_a_loop_gives_nothing_else():
+    def build():
+        start, kernel = [0, placeholder(name="x")], v1.get_variable("kernel", [4, 4])
+        v1.while_loop(lambda i, _: i < 3, lambda i, s: (i + 1, s @ kernel), start)
+
+    assert infer(build).outputs == {"while": "while/Exit_1:0"}
+
+
+def test_a_prediction_may_be_made_of_another_one():
+    # Tacotron: mel frames have targets, and so has what a second net makes of them.
+    def build():
+        x = placeholder(name="x")
+        coarse, fine = placeholder(name="coarse"), placeholder([None, 6], "fine")
+        mel = dense(x, 4, "mel")
+        rows, _ = loop(mel, v1.get_variable("kernel", [4, 4], use_resource=False))
+        linear = dense(tf.reduce_sum(rows, 0), 6, "linear")
+        errors = tf.abs(coarse - mel), tf.abs(fine - linear)
+        minimize(tf.add_n([tf.reduce_mean(error) for error in errors]))
+
+    interface = infer(build)
+
+    assert interface.outputs == {"mel": "mel/BiasAdd:0", "linear": "linear/BiasAdd:0"}
+    assert interface.labels == {"coarse": "coarse:0", "fine": "fine:0"}
+
+
+def test_a_dense_layer_of_sequences_keeps_its_shape():
+    def build():
+        x, y = (
+            placeholder([None, None, 4], "x"),
+            placeholder([None, None], "y", tf.int64),
+        )
+        kernel = v1.get_variable("kernel", [4, 3], use_resource=False)
+        logits = tf.tensordot(x, kernel, [[2], [0]], name="projection")
+        minimize(cross_entropy(y, logits))
+
+    assert infer(build).outputs == {"projection": "projection:0"}
+
+
+def test_a_model_of_its_own_next_input_gives_what_is_not_flattened():
+    def build():
+        samples = placeholder([None, None, 3], "samples")
+        logits = dense(tf.reshape(samples[:, :-1], [-1, 3]), 3, "net")
+        logits = tf.reshape(logits, [tf.shape(samples)[0], -1, 3], name="frames")
+        losses = v1.nn.softmax_cross_entropy_with_logits(
+            labels=samples[:, 1:], logits=logits
+        )
+        minimize(tf.reduce_mean(losses))
+
+    assert infer(build).outputs == {"frames": "frames:0"}
+
+
+def test_no_output_is_called_a_loss():
+    def build():
+        x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+        top = dense(x, 3, "top")
+        with tf.name_scope("loss"):  # as in BERT's classifier
+            tf.nn.softmax(top)
+            minimize(cross_entropy(y, top))
+
+    assert "loss" not in infer(build).outputs
+
+
 def test_a_loss_may_have_weights_of_its_own():
     def build():
         words, context = (placeholder([8], n, tf.int32) for n in ("words", "context"))
@@ -408,6 +493,46 @@ def test_tells_dropout_by_its_arithmetic(dropout, values):
     assert interface.inputs == {"x": "x:0"}
     assert interface.training_values == {"p:0": values}
     assert "training_flag={'p:0'" in interface.warnings[0]
+
+
+@pytest.mark.parametrize("shape", [[None], None])
+@pytest.mark.parametrize(
+    ("places", "length"), [((0, 1), 2), ((-1, 0), 1), ((-3,), 3)], ids=str
+)
+def test_a_vector_has_the_keep_probability_of_each_layer(shape, places, length):
+    def build():
+        keep = placeholder(shape, "keep")
+        x = placeholder(name="x")
+        for place in places:
+            x = v1.nn.dropout(x, keep_prob=keep[place])
+        classifier(tf.reshape(x, [-1, 4]))
+
+    interface = infer(build)
+
+    assert interface.inputs == {"x": "x:0"}
+    assert interface.training_values == {"keep:0": ([1.0] * length, [1.0] * length)}
+    assert f"{[0.5] * length}" in interface.warnings[0]
+
+
+def test_a_vector_of_dropout_rates_may_be_unpacked():
+    def build():
+        first, second = tf.unstack(placeholder([2], "rates"))
+        x = v1.nn.dropout(placeholder(name="x"), rate=first)
+        classifier(tf.reshape(v1.nn.dropout(x, rate=second), [-1, 4]))
+
+    assert infer(build).training_values == {"rates:0": ([0.0, 0.0], [0.0, 0.0])}
+
+
+def test_a_vector_that_is_used_otherwise_too_is_an_input():
+    def build():
+        keep = placeholder([4], "keep")
+        x = v1.nn.dropout(placeholder(name="x"), keep_prob=keep[0]) * keep
+        classifier(tf.reshape(x, [-1, 4]))
+
+    interface = infer(build)
+
+    assert interface.inputs == {"keep": "keep:0", "x": "x:0"}
+    assert interface.training_values == {}
 
 
 def test_the_default_of_a_dropout_rate_is_its_value_when_training():
@@ -547,7 +672,81 @@ def test_names_are_made_fit_for_keras():
     }
 
 
+def test_workers_have_copies_of_the_weights():
+    def build():
+        dense(placeholder(name="observed"), 3, "global/net")
+        shared = v1.trainable_variables("global")
+        for place in range(2):
+            with tf.name_scope(f"worker_{place}"):
+                x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+                logits = dense(x, 3, f"worker_{place}/net", tf.identity)
+                loss = cross_entropy(y, logits)
+                copies = v1.trainable_variables(f"worker_{place}")
+                gradients = tf.gradients(loss, copies)
+                v1.train.GradientDescentOptimizer(0.1).apply_gradients(
+                    zip(gradients, shared, strict=True), name="train_op"
+                )
+
+    train_ops = ["worker_0/train_op", "worker_1/train_op"]
+    found = infer(build)
+    assert set(found.inputs.values()) == {"worker_0/x:0", "worker_1/x:0"}
+    assert set(found.labels.values()) == {"worker_0/y:0", "worker_1/y:0"}
+    assert found.alternatives["train_op"] == train_ops
+    assert infer(build, train_op=train_ops[1]).inputs == {"x": "worker_1/x:0"}
+
+
+def test_what_is_asked_about_a_prediction_is_no_input():
+    def build():
+        logits, _ = classifier()
+        which = placeholder([None, 2], "which", tf.int32)
+        tf.gather_nd(logits, which, name="answer")
+
+    interface = infer(build)
+
+    assert interface.inputs == {"x": "x:0"}
+    assert interface.outputs == {"logits": "logits:0"}
+    assert interface.alternatives["outputs"] == ["answer:0"]
+
+
 # Input pipelines.
+
+
+def test_a_number_from_a_pipeline_is_an_input():
+    def build():
+        queue = v1.FIFOQueue(8, [tf.int64, tf.float32, tf.int64])
+        indices, values, size = queue.dequeue()
+        indices.set_shape([None, 2])
+        values.set_shape([None])
+        size.set_shape([])
+        x = tf.SparseTensor(indices, values, tf.stack([size, 4]))
+        w = v1.get_variable("w", [4, 2], use_resource=False)
+        tf.sparse.sparse_dense_matmul(x, w, name="y")
+
+    interface = infer(build)
+
+    assert interface.unfed == []
+    assert "fifo_queue_Dequeue:2" in interface.inputs.values()
+
+
+def test_cuts_behind_what_a_counter_slices_out_of_constants():
+    # The PTB tutorial: one queue gives the number of the batch, for words and targets.
+    def build():
+        data = tf.reshape(tf.range(40) % 7, [2, 20], name="data")
+        step = v1.train.range_input_producer(4, shuffle=False).dequeue()
+        words = tf.strided_slice(data, [0, step * 4], [2, (step + 1) * 4], name="words")
+        then = [0, step * 4 + 1], [2, (step + 1) * 4 + 1]
+        targets = tf.strided_slice(data, *then, name="following")
+        v1.add_to_collection("train/words", words)
+        embedding = v1.get_variable("embedding", [7, 4], use_resource=False)
+        vectors = tf.reshape(tf.gather(embedding, words), [-1, 4])
+        loss = cross_entropy(tf.reshape(targets, [-1]), dense(vectors, 7, "top"))
+        minimize(loss)
+
+    interface = infer(build)
+
+    assert interface.inputs == {"words": "words:0"}
+    assert interface.labels == {"following": "following:0"}
+    assert interface.outputs == {"top": "top/BiasAdd:0"}
 
 
 def test_cuts_queues():
@@ -1061,3 +1260,127 @@ def test_loss_of_replicas_is_what_is_computed_from_all():
         )
 
     assert infer(build).loss == "total:0"
+
+
+def _normalized(x, name, flag):
+    """A dense layer, and moments of the batch or others, in a condition on a flag."""
+    y = dense(x, 4, name)
+    with v1.variable_scope(name):
+        beta = v1.get_variable("beta", [4], use_resource=False)
+        y = v1.cond(flag, lambda: (y - tf.reduce_mean(y, 0)) + beta, lambda: y + beta)
+        return tf.nn.relu(y)
+
+
+def _pair_of_networks(grouped):
+    """Each network maps to the domain of the other, and back, as CycleGAN has it."""
+    flag = v1.placeholder_with_default(True, [], "is_training")
+    x, y = placeholder(name="photo"), placeholder(name="sketch")
+
+    def network(name, reuse):
+        def call(value):
+            with v1.variable_scope(name, reuse=reuse):
+                scaled = tf.tanh(value, name="layer/scaled")
+                return _normalized(scaled, "layer", flag)
+
+        return call
+
+    fake_y, fake_x = network("G", False)(x), network("F", False)(y)
+    back_x, back_y = network("F", True)(fake_y), network("G", True)(fake_x)
+    cycle = tf.reduce_mean(abs(back_x - x)) + tf.reduce_mean(abs(back_y - y))
+    steps = [
+        minimize(
+            cycle + tf.reduce_mean(fake),
+            var_list=v1.trainable_variables(name),
+            name=f"train_{name}",
+        )
+        for name, fake in (("G", fake_y), ("F", fake_x))
+    ]
+    if grouped:
+        with tf.control_dependencies(steps):
+            tf.no_op("optimizers")
+
+
+def test_networks_with_conditions_that_feed_each_other():
+    found = infer(lambda: _pair_of_networks(grouped=True))
+    assert sorted(found.inputs.values()) == ["photo:0", "sketch:0"]
+    # Not what lies inside of a condition, nor what a network makes of its input.
+    assert sorted(found.outputs.values()) == [
+        "F/layer_1/Relu:0",
+        "F_1/layer_1/Relu:0",
+        "G/layer_1/Relu:0",
+        "G_1/layer_1/Relu:0",
+    ]
+    assert found.training_values == {"is_training:0": (True, False)}
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_steps_that_the_user_grouped_are_one(grouped):
+    found = infer(lambda: _pair_of_networks(grouped))
+    assert found.train_op == (["optimizers"] if grouped else [])
+    assert ("train_op" in found.alternatives) is not grouped
+
+
+def test_what_a_loss_adds_is_no_output():
+    def build():
+        real = placeholder(name="real")
+        score = dense(real, 1, "critic", tf.nn.sigmoid)
+        with tf.name_scope("critic_loss"):
+            loss = -tf.reduce_mean(v1.log(score + 1e-12))
+        minimize(loss)
+
+    assert list(infer(build).outputs.values()) == ["critic/Sigmoid:0"]
+
+
+def test_a_layer_that_normalizes_gives_what_leaves_it():
+    def build():
+        image, style = placeholder(name="image"), placeholder([], "style", tf.int32)
+        with v1.variable_scope("net"):
+            y = dense(image + tf.cast(style, tf.float32), 4, "layer")
+            with v1.variable_scope("layer"), tf.name_scope("net/layer/"):
+                gains = v1.get_variable("gains", [3, 4], use_resource=False)
+                with tf.name_scope("normal"):
+                    gain = tf.gather(gains, style)
+                    y = (y - tf.reduce_mean(y, 0)) * gain
+                y = tf.sigmoid(y)
+        minimize(tf.reduce_mean(tf.square(y - image)) + tf.reduce_mean(abs(y[1:])))
+
+    outputs = infer(build).outputs.values()
+    assert [name.rpartition("/")[2] for name in outputs] == ["Sigmoid:0"]
+
+
+def test_replicas_are_no_networks_that_feed_each_other():
+    def build():
+        optimizer = v1.train.GradientDescentOptimizer(0.1)
+        gradients = []
+        for place in range(2):
+            with (
+                tf.name_scope(f"tower_{place}"),
+                v1.variable_scope("", reuse=bool(place)),
+            ):
+                x, y = placeholder(name="x"), placeholder([None], "y", tf.int64)
+                hidden = dense(x, 4, "hidden", tf.nn.relu)
+                loss = cross_entropy(y, dense(hidden, 3, "top"))
+            gradients.append(optimizer.compute_gradients(loss))
+        means = [
+            ((first + second) / 2.0, variable)
+            for (first, variable), (second, _) in zip(*gradients, strict=True)
+        ]
+        optimizer.apply_gradients(means, name="train")
+
+    assert sorted(infer(build).outputs.values()) == [
+        "tower_0/top/BiasAdd:0",
+        "tower_1/top/BiasAdd:0",
+    ]
+
+
+def test_slices_that_a_loss_takes_are_one_prediction():
+    def build():
+        x, truth = placeholder(name="x"), placeholder([None, 3], "truth")
+        boxes = tf.identity(dense(x, 3, "head"), "boxes")
+        cells = tf.reshape(boxes, [-1, 3])
+        places = tf.square(tf.sigmoid(cells[:, :2]) - truth[:, :2])
+        loss = tf.reduce_mean(places) + tf.reduce_mean(abs(cells[:, 2:] - truth[:, 2:]))
+        minimize(loss)
+        tf.exp(cells[:, 2:], name="sizes")
+
+    assert sorted(infer(build).outputs.values()) == ["boxes:0", "sizes:0"]

@@ -193,6 +193,33 @@ def test_says_how_to_give_a_rate_that_is_fed():
     assert float(phase.optimizer.learning_rate) == 0.5
 
 
+@pytest.mark.parametrize("decayed", [True, False])
+def test_a_rate_may_come_from_branches(decayed):
+    # Numbers inside of a branch that is not taken have no value.
+    def late(step):
+        if not decayed:
+            return tf.constant(0.125)
+        return train.exponential_decay(0.5, step - 4, 2, 0.5, staircase=True)
+
+    def build():
+        step = train.get_or_create_global_step()
+        v1.disable_control_flow_v2()
+        try:
+            rate = v1.cond(step < 4, lambda: tf.constant(0.5), lambda: late(step))
+        finally:
+            v1.enable_control_flow_v2()
+        rows = tf.gather(v1.get_variable("w", [3, 2]), [0, 2])
+        optimizer = train.GradientDescentOptimizer(rate)
+        return [optimizer.minimize(tf.reduce_mean(rows**2), step)]
+
+    (phase,) = Built(build).phases()
+
+    rate = phase.optimizer.learning_rate
+    assert float(rate) == 0.5
+    phase.optimizer.iterations.assign(8)
+    assert float(phase.optimizer.learning_rate) == 0.125
+
+
 def test_refuses_gradients_that_come_from_outside():
     def build():
         w = v1.get_variable("w", [3, 2])
@@ -203,6 +230,53 @@ def test_refuses_gradients_that_come_from_outside():
         LoweringError, match="not the gradient of a loss of the graph: w"
     ):
         Built(build).phases()
+
+
+def test_refuses_a_loss_of_copies_of_the_weights():
+    def build():
+        weights = v1.get_variable("global/w", [3])
+        copies = v1.get_variable("worker/w", [3])
+        v1.assign(copies, weights, name="pull")
+        loss = tf.reduce_sum(tf.square(copies))
+        gradients = tf.gradients(loss, [copies])
+        optimizer = train.AdamOptimizer(0.1)
+        return [optimizer.apply_gradients(zip(gradients, [weights], strict=True))]
+
+    with pytest.raises(LoweringError, match=r"copies of the variables.*global/w"):
+        Built(build).phases()
+
+
+def test_refuses_two_optimizers_of_a_variable_in_one_run():
+    def build():
+        w = v1.get_variable("w", [3])
+        losses = [tf.reduce_sum(w**2), tf.reduce_sum(w)]
+        steps = [
+            train.AdamOptimizer(rate).minimize(loss)
+            for rate, loss in zip([0.1, 0.2], losses, strict=True)
+        ]
+        return [tf.group(*steps, name="both")]
+
+    with pytest.raises(LoweringError, match=r"several optimizers .* in one run: w"):
+        Built(build).phases()
+
+
+def test_optimizers_with_the_same_numbers_count_for_themselves():
+    def build():
+        pairs = [(v1.get_variable(name, [2]), name) for name in ("one", "two")]
+        steps = [
+            train.AdamOptimizer(0.1).minimize(tf.reduce_sum(w**2), var_list=[w])
+            for w, _ in pairs
+        ]
+        return [tf.group(*steps, name="both")]
+
+    (phase,) = Built(build, use_resource=True).phases()
+
+    assert sorted(phase.variables) == ["one", "two"]
+    assert [type(each).__name__ for each in phase.optimizer.optimizers] == [
+        "TF1Adam",
+        "TF1Adam",
+    ]
+    assert {"beta1_power", "beta1_power_1"} <= {each.name for each in phase.bindings}
 
 
 def test_several_train_ops_become_several_phases():

@@ -248,3 +248,37 @@ def test_gradients_are_those_of_the_weights_before_the_update(tmp_path, batch):
     for name, value, slope in zip("abc", values, slopes, strict=True):
         found = model.meta_graph.run(f"{name}:0")
         np.testing.assert_allclose(found, value - 0.1 * slope, 1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("default", [True, False, None])
+def test_run_takes_flags_as_a_session_does(tmp_path, batch, default):
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        label = v1.placeholder(tf.float32, [None], "label")
+        if default is None:
+            flag = v1.placeholder(tf.bool, [], "is_training")
+        else:
+            flag = v1.placeholder_with_default(default, [], "is_training")
+        w = v1.get_variable("w", [3, 1], use_resource=False)
+        scale = tf.cond(flag, lambda: tf.constant(2.0), lambda: tf.constant(1.0))
+        y = tf.squeeze(tf.matmul(x, w) * scale, -1, name="y")
+        loss = tf.reduce_mean((y - label) ** 2, name="loss")
+        v1.train.GradientDescentOptimizer(0.05).minimize(loss, name="train_op")
+        session.run(v1.global_variables_initializer())
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+        feeds = {"x:0": batch[0], "label:0": batch[1]}
+
+        def given(trains):  # a session insists on a value where there is no default
+            return feeds | ({"is_training:0": trains} if default is None else {})
+
+        expected = [session.run("y:0", given(False))]
+        for fed in (given(True), feeds | {"is_training:0": False}):
+            session.run("train_op", fed)
+            expected.append(session.run(w))
+    model = load_from_meta_graph(path, training_flag="is_training:0")
+    found = [model.meta_graph.run("y:0", feeds)]
+    for fed in (feeds, feeds | {"is_training:0": False}):
+        model.meta_graph.run(["train_op"], fed)
+        found.append(model.meta_graph.run("w:0"))
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, 1e-5)

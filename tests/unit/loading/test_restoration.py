@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_metagraph import load_from_meta_graph
 from keras_metagraph.errors import CheckpointError, MissingVariableError
 from keras_metagraph.formats.registry import open_export
 from keras_metagraph.graph.from_proto import graph_from_proto
@@ -90,6 +91,41 @@ def test_others_are_sorted_by_what_needs_them(export):
     assert result.untrainable == ("noise",)
     assert result.dropped == ("unused",)
     assert sorted(result.variables) == ["slot", "w"]
+
+
+def test_moving_averages_start_from_the_restored_weight(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.disable_control_flow_v2()
+        v1.placeholder(tf.float32, [None], "x")
+        w = v1.get_variable("w", [2], use_resource=False)
+        copies = [v1.Variable(w.initialized_value(), name="copy", use_resource=False)]
+        start = copies[0].initialized_value() * 2.0
+        copies.append(v1.Variable(start, name="double", use_resource=False))
+        lost = v1.get_variable("lost", [2], use_resource=False)
+        copies.append(v1.Variable(lost.initialized_value(), name="of_lost"))
+        average = v1.train.ExponentialMovingAverage(0.9).apply([w])
+        reads = [tf.reduce_sum(copy) for copy in copies]
+        tf.group(average, *reads, name="train_op")
+        v1.enable_control_flow_v2()
+        session.run(v1.global_variables_initializer())
+        saved = session.run(w)
+        v1.train.Saver([w]).save(session, str(tmp_path / "model"))
+    interface = Interface(train_op=["train_op"])
+    export = open_export(tmp_path / "model")
+    meta = export.select()
+    graph = repair(graph_from_proto(meta.graph_def))
+    variables = graph_variables(meta, graph)
+    result = restore(export, graph, variables, Needs.of(graph, interface))
+    average = "w/ExponentialMovingAverage"
+    assert result.turns == (("copy", average), ("double",))
+    assert result.untrainable == ("of_lost",)
+    with pytest.warns(UserWarning, match="train op is not used"):
+        model = load_from_meta_graph(
+            tmp_path / "model", outputs=["x:0"], train_op="train_op"
+        )
+    for name, factor in {"w": 1.0, "copy": 1.0, average: 1.0, "double": 2.0}.items():
+        value = model.meta_graph.run(f"{name}:0")
+        np.testing.assert_array_equal(value, saved * factor)
 
 
 def test_parts_of_a_variable_become_one_tensor(tmp_path):

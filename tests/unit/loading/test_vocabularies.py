@@ -8,7 +8,9 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from keras_metagraph.errors import FormatError, UntrustedContentError
 from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.passes import repair
-from keras_metagraph.loading.vocabularies import inline_vocabularies
+from keras_metagraph.inspect import inspect_meta_graph
+from keras_metagraph.loading.api import load_from_meta_graph
+from keras_metagraph.loading.vocabularies import inline_named_files, inline_vocabularies
 from keras_metagraph.session.executor import SessionExecutor
 
 v1 = tf.compat.v1
@@ -104,3 +106,82 @@ def test_file_that_is_no_asset_is_refused_when_the_table_is_used(tmp_path):
     del saved.meta_graph_def.collection_def["saved_model_assets"]
     with pytest.raises(UntrustedContentError):
         saved.lookup(saved.inline())
+
+
+class Trained:
+    """A checkpoint with a table of a file that the program had elsewhere."""
+
+    def __init__(self, folder, name="words.txt"):
+        self.source = folder / "program" / name
+        self.source.parent.mkdir()
+        self.source.write_text("cat\ndog\nfish\n")
+        self.prefix = str(folder / "run" / "model")
+        with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+            words = v1.placeholder(tf.string, [None], "words")
+            initializer = tf.lookup.TextFileInitializer(
+                str(self.source), tf.string, WHOLE_LINE, tf.int64, LINE_NUMBER
+            )
+            ids = v1.lookup.StaticHashTable(initializer, 3).lookup(words)
+            embedding = v1.get_variable("embedding", [4, 2], use_resource=False)
+            vectors = tf.gather(embedding, ids, name="vectors")
+            session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+            self.expected = session.run(vectors, {words: WORDS})
+            v1.train.Saver().save(session, self.prefix)
+
+    def predict(self, **arguments):
+        model = load_from_meta_graph(self.prefix, outputs="vectors:0", **arguments)
+        return model.predict(WORDS, verbose=0)["vectors"]
+
+
+def test_a_file_beside_the_graph_is_the_one_that_it_names(tmp_path):
+    trained = Trained(tmp_path)
+    trained.source.rename(tmp_path / "run" / "words.txt")
+    with pytest.warns(UserWarning, match=r"run/words\.txt'; the graph names"):
+        np.testing.assert_array_equal(trained.predict(), trained.expected)
+
+
+def test_a_file_elsewhere_is_read_for_a_trusted_graph_only(tmp_path):
+    trained = Trained(tmp_path)
+    with pytest.raises(UntrustedContentError, match=r"program/words\.txt(.|\n)*copy"):
+        trained.predict()
+    np.testing.assert_array_equal(trained.predict(safe_mode=False), trained.expected)
+    trained.source.unlink()
+    with pytest.raises(FormatError, match=r"not there(.|\n)*words\.txt"):
+        trained.predict(safe_mode=False)
+
+
+def test_a_report_says_that_tables_stay_empty(tmp_path):
+    trained = Trained(tmp_path)
+    (report,) = inspect_meta_graph(trained.prefix).meta_graphs
+    assert [op.op for op in report.refused if op.needed_by == "outputs"] == [
+        "InitializeTableFromTextFileV2"
+    ]
+    trained.source.rename(tmp_path / "run" / "words.txt")
+    (report,) = inspect_meta_graph(trained.prefix).meta_graphs
+    assert not report.blocked
+
+
+def test_a_link_out_of_the_directory_is_not_followed(tmp_path):
+    trained = Trained(tmp_path)
+    (tmp_path / "run" / "words.txt").symlink_to(trained.source)
+    with pytest.raises(UntrustedContentError, match=r"words\.txt"):
+        trained.predict()
+
+
+def test_a_hidden_file_is_no_vocabulary(tmp_path):
+    trained = Trained(tmp_path, ".words")
+    trained.source.rename(tmp_path / "run" / ".words")
+    with pytest.raises(UntrustedContentError, match=r"program/\.words"):
+        trained.predict()
+
+
+def test_a_path_that_is_fed_names_no_file(tmp_path):
+    with tf.Graph().as_default() as graph:
+        path = v1.placeholder_with_default(str(tmp_path / "words.txt"), [])
+        (tmp_path / "words.txt").write_text("cat\n")
+        initializer = tf.lookup.TextFileInitializer(
+            path, tf.string, WHOLE_LINE, tf.int64, LINE_NUMBER
+        )
+        v1.lookup.StaticHashTable(initializer, -1)
+        meta_graph_def = v1.train.export_meta_graph(graph=graph)
+    assert inline_named_files(meta_graph_def, str(tmp_path)) is meta_graph_def

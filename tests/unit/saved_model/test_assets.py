@@ -129,8 +129,17 @@ class TestAssets:
                 tmp_path / "1",
                 mlp(),
                 assets={"a.txt": tmp_path / "no", "../b.txt": self.file(tmp_path, b"")},
+                assets_extra=[tmp_path / "neither"],
             )
-        assert len(info.value.findings) == 2
+        assert len(info.value.findings) == 3
+        graph = {"model": mlp(), "assets": [tmp_path / "no"]}
+        with pytest.raises(errors.ExportError, match="is no file"):
+            save_saved_model(tmp_path / "1", {"serve": graph})
+
+    def test_files_of_one_graph_in_a_list(self, tmp_path):
+        graph = {"model": mlp(), "assets": [self.file(tmp_path, b"1")]}
+        path = save_saved_model(tmp_path / "1", {"serve": graph})
+        assert list(files(Path(path, "assets")).values()) == [b"1"]
 
     def test_names_of_two_files(self, tmp_path):
         graphs = {
@@ -193,6 +202,11 @@ class TestMainOp:
         graphs = read(save_saved_model(tmp_path / "1", model, main_op=name))
         (main_op,) = [n for n in graphs["serve",].graph_def.node if n.name == "main_op"]
         assert list(main_op.input) == [f"^{name}"]
+
+    def test_a_function_that_does_not_run(self, tmp_path):
+        with pytest.raises(errors.ExportError, match="required positional argument"):
+            save_saved_model(tmp_path / "1", mlp(), main_op=lambda x: x)
+        assert not os.listdir(tmp_path)
 
     def test_an_operation_that_is_not_there(self, tmp_path):
         with pytest.raises(errors.ExportError, match="counted/Assign"):

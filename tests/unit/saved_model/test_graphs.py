@@ -11,7 +11,13 @@ from google.protobuf import text_format
 from keras import layers
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from keras_metagraph import save_meta_graph, save_saved_model
+from keras_metagraph import (
+    load_from_meta_graph,
+    predict_signature,
+    save_meta_graph,
+    save_saved_model,
+)
+from keras_metagraph.errors import ExportError
 from keras_metagraph.mixin import MetaGraphMixin
 from oracle.saved_models import collection, files, keys, mlp, read, saved, words
 
@@ -194,6 +200,44 @@ class TestNames:
         loaded = tf.saved_model.load(path, tags=["serve"])
         (output,) = loaded.signatures["serving_default"](noise=tf.constant(X)).values()
         np.testing.assert_allclose(output, generator(X), rtol=1e-6)
+
+    def test_a_gan_that_cannot_be_called_trains(self, tmp_path):
+        generator, _ = self.gan()
+
+        class Gan(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.generator = generator
+
+            def train_step(self, data):
+                with tf.GradientTape() as tape:
+                    loss = keras.ops.mean(self.generator(data[0]) ** 2)
+                weights = self.generator.trainable_variables
+                self.optimizer.apply(tape.gradient(loss, weights), weights)
+                return {"g_loss": loss}
+
+        gan = Gan()
+        gan.compile("sgd")
+        train = {"model": gan, "inputs": tf.TensorSpec([None, 3], name="noise")}
+        path = save_saved_model(tmp_path / "1", {"serve": generator, "train": train})
+        assert saved(read(path)["serve",]) < saved(read(path)["train",])
+        loaded = load_from_meta_graph(path, tags="train", rebuild="graph")
+        step = loaded.meta_graph.signatures["train"]
+        first = step(noise=X)["g_loss"]
+        np.testing.assert_allclose(first, np.mean(generator(X) ** 2), rtol=1e-6)
+        assert step(noise=X)["g_loss"] < first
+        # Which of the values that the step logs is a loss, the file does not say.
+        assert list(loaded.fit(X, epochs=2, verbose=0).history) == ["step"]
+        with pytest.raises(ExportError, match="no graph of it predicts"):
+            save_saved_model(tmp_path / "2", {"serve": {**train}})
+        with pytest.warns(UserWarning, match="predict graph is left out"):
+            save_meta_graph(gan, tmp_path / "m", inputs=train["inputs"])
+        served = {"serving_default": predict_signature(generator)}
+        prefix = save_meta_graph(
+            gan, tmp_path / "n", inputs=train["inputs"], signatures=served
+        )
+        noise = load_from_meta_graph(prefix, signature="serving_default")
+        np.testing.assert_allclose(noise.predict(X), generator(X), rtol=1e-6)
 
     def test_variables_of_one_name_get_different_ones(self, tmp_path):
         first, second = mlp(name="first"), mlp(name="second")

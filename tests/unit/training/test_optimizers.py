@@ -573,6 +573,39 @@ def test_variables_without_optimizer_are_named():
     }
 
 
+def test_optimizers_of_a_group_may_take_turns():
+    paths = [variable.path for variable in wide_and_deep("sgd").trainable_variables]
+    turns = group(**{paths[0]: [0, 1]})
+    model = wide_and_deep(turns)
+    first = model.trainable_variables[0]
+    gradient = np.ones(first.shape, "float32")
+
+    assert turns.takes_turns
+    assert not group().takes_turns
+    turns.build(model.trainable_variables)
+    with pytest.raises(MetaGraphError, match="in turn") as caught:
+        turns.apply([np.ones(v.shape, "float32") for v in model.trainable_variables])
+    assert caught.value.findings == (paths[0],)
+    for index, name in enumerate(["TF1Ftrl", "TF1Adagrad"]):
+        alone = keras.Variable(first.numpy())
+        make(name).apply([gradient], [alone])
+        turns.optimizers[index].apply([gradient], [first])
+        np.testing.assert_allclose(first.numpy(), alone.numpy(), rtol=1e-6)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(turns)
+    )
+    assert again.takes_turns
+
+
+def test_a_group_may_leave_variables_alone():
+    model = wide_and_deep("sgd")
+    known = {p: i for p, i in ASSIGNMENTS.items() if "deep" in p}
+    optimizer = own.OptimizerGroup([make("TF1Ftrl"), make("TF1Adagrad")], known)
+    optimizer.build([v for v in model.trainable_variables if v.path in known])
+
+    optimizer.finalize_variable_values(model.trainable_variables)
+
+
 def test_a_group_scales_the_loss_once():
     def one_step(factor):
         inputs = keras.Input((4,))
