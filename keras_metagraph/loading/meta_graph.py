@@ -396,14 +396,14 @@ class LoadedMetaGraph:
 
     def _trains(self, fetches: Any) -> bool:
         """Whether updates of trained variables are among what is run."""
-        names = [TensorName.parse(str(name)).node for name in tf.nest.flatten(fetches)]
-        known = [name for name in names if name in self.graph.nodes]
-        return not self._updates.isdisjoint(self.graph.ancestors(known))
+        names = (TensorName.parse(str(name)).node for name in tf.nest.flatten(fetches))
+        return not self._training_nodes.isdisjoint(names)
 
     @functools.cached_property
-    def _updates(self) -> frozenset[str]:
+    def _training_nodes(self) -> frozenset[str]:
+        """The nodes that run updates of trained variables."""
         analysis = GraphAnalysis(self.graph, self._all_variables)
-        return frozenset(Training(analysis).updates)
+        return frozenset(analysis.reach(Training(analysis).updates, control=True))
 
     def fetch(self, *tensors: str, inputs: Mapping[str, str] | None = None) -> Any:
         """A Keras model from inputs of the graph to any of its tensors.

@@ -15,17 +15,21 @@ STEPS = 5
 RATE = 0.1  # of the gradient descent in all graphs
 
 
-@pytest.fixture(params=["averages", "recurrent", "adversarial"])
-def trained(request, tf115, tmp_path):
-    random = np.random.default_rng(2)
+def train(kind, seed, tf115, directory):
+    """A graph that TensorFlow 1.15 trained, its data, and what came of it."""
+    random = np.random.default_rng(seed)
     arrays = {
         "x": random.standard_normal((6, 3), "float32"),
         "y": random.standard_normal(6, "float32"),
     }
-    prefix = tmp_path / request.param
-    args = {"kind": request.param, "prefix": prefix, "steps": STEPS}
-    found = tf115("training_graphs", arrays, args)
-    return prefix, arrays, found
+    prefix = directory / kind
+    args = {"kind": kind, "prefix": prefix, "steps": STEPS}
+    return prefix, arrays, tf115("training_graphs", arrays, args)
+
+
+@pytest.fixture(params=["averages", "recurrent", "adversarial"])
+def trained(request, tf115, tmp_path):
+    return train(request.param, 2, tf115, tmp_path)
 
 
 def load(prefix, found):
@@ -52,14 +56,7 @@ def assert_trains_alike(model, arrays, found):
 @pytest.fixture(params=["actor_critic", "autoencoder"])
 def networks(request, tf115, tmp_path):
     """Networks with losses of their own: in one run, or in turn with shared weights."""
-    random = np.random.default_rng(3)
-    arrays = {
-        "x": random.standard_normal((6, 3), "float32"),
-        "y": random.standard_normal(6, "float32"),
-    }
-    prefix = tmp_path / request.param
-    args = {"kind": request.param, "prefix": prefix, "steps": STEPS}
-    return prefix, arrays, tf115("training_graphs", arrays, args)
+    return train(request.param, 3, tf115, tmp_path)
 
 
 def test_losses_train_their_own_variables_by_their_own_optimizers(networks, tmp_path):
