@@ -26,7 +26,7 @@ from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.restore_wiring import (
     keys_read,
     restored_variables,
-    table_fills,
+    saver_fills,
 )
 from keras_metagraph.graph.specs import tensor_spec
 from keras_metagraph.graph.to_proto import graph_to_proto
@@ -231,7 +231,7 @@ def _replace_saver(meta_graph_def: Any, graph: Graph, model: Any) -> None:
     knows_all = restored.keys() == model.meta_graph.variables.keys()
     if is_new and knows_all and _finds_all(meta_graph_def, graph, model):
         return
-    fills = table_fills(meta_graph_def, graph)
+    fills = saver_fills(meta_graph_def, graph)
     found = graph_variables(meta_graph_def, graph)
     saved = []
     for name in model.meta_graph.variables:

@@ -12,7 +12,7 @@ MetaGraphDef = Any
 
 _RESTORE_OPS = frozenset({"RestoreV2", "Restore", "RestoreSlice"})
 _ASSIGN_OPS = frozenset({"Assign", "AssignVariableOp"})
-FILLS = frozenset({"LookupTableImport", "LookupTableImportV2"})
+TABLE_IMPORTS = frozenset({"LookupTableImport", "LookupTableImportV2"})
 """Ops that put contents into a mutable table."""
 _PASSED = frozenset({"Identity", "IdentityN", "RefIdentity", "Reshape"})
 _RESTORE_ALL = re.compile(r"(?:^|/)save(?:_\d+)?/restore_all$")
@@ -104,7 +104,7 @@ def keys_read(meta_graph_def: MetaGraphDef, graph: Graph) -> set[str]:
     }
 
 
-def table_fills(meta_graph_def: MetaGraphDef, graph: Graph) -> list[str]:
+def saver_fills(meta_graph_def: MetaGraphDef, graph: Graph) -> list[str]:
     """Nodes by which the saver of a graph fills tables, and not from the checkpoint.
 
     Args:
@@ -119,7 +119,7 @@ def table_fills(meta_graph_def: MetaGraphDef, graph: Graph) -> list[str]:
         name
         for root in roots
         for name in _control_cone(graph, root)
-        if graph.nodes[name].op in FILLS
+        if graph.nodes[name].op in TABLE_IMPORTS
         and not any(restored_key(graph, t) for t in graph.nodes[name].inputs[1:])
     ]
 

@@ -15,7 +15,7 @@ from keras_metagraph.graph.from_proto import graph_from_proto
 from keras_metagraph.graph.ir import Graph, Node, TensorName
 from keras_metagraph.graph.passes import build
 from keras_metagraph.graph.passes.inline_calls import CALLS, inline_calls
-from keras_metagraph.graph.restore_wiring import restored_key
+from keras_metagraph.graph.restore_wiring import TABLE_IMPORTS, restored_key
 from keras_metagraph.graph.to_proto import graph_to_proto
 from keras_metagraph.loading.custom_gradients import attach_gradients
 from keras_metagraph.loading.functions import with_function_signatures
@@ -29,7 +29,6 @@ from keras_metagraph.loading.vocabularies import (
 MAIN_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 """TF1 loader: what a SavedModel runs after restoring its variables."""
 _INIT_OP = "__saved_model_init_op"
-_IMPORTS = ("LookupTableImport", "LookupTableImportV2")
 
 
 def main_ops(meta_graph_def: Any) -> list[str]:
@@ -119,7 +118,7 @@ def inline_restored_values(meta_graph_def: Any, checkpoint: str | None) -> Any:
         FormatError: If boosted trees are damaged.
     """
     ops = {node.op for node in meta_graph_def.graph_def.node}
-    if checkpoint is None or ops.isdisjoint((*_IMPORTS, PREDICT, BOUNDARIES)):
+    if checkpoint is None or ops.isdisjoint((*TABLE_IMPORTS, PREDICT, BOUNDARIES)):
         return meta_graph_def
     graph = graph_from_proto(meta_graph_def.graph_def)
     reader = open_checkpoint(checkpoint)
@@ -131,7 +130,7 @@ def _with_restored_tables(graph: Graph, reader: TensorReader) -> Graph:
     rewriter = build.Rewriter(graph)
     for node in graph.nodes.values():
         keys = [restored_key(graph, tensor) for tensor in node.inputs[1:]]
-        if node.op in _IMPORTS and all(key in reader for key in keys):
+        if node.op in TABLE_IMPORTS and all(key in reader for key in keys):
             _import_constants(rewriter, node, reader, keys)
     return rewriter.graph()
 
